@@ -1,0 +1,1 @@
+"""The API: pydantic models of every kind, from which the CRDs are generated."""

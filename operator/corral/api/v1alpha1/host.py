@@ -1,0 +1,197 @@
+"""Host: a machine that runs guests, as its operator names it. HostState: what that one machine must be, and is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pydantic
+
+from corral.api import schema
+from corral.api.v1alpha1.conditions import Conditions
+
+LONGEST_HOST_NAME = 51
+"""What is left of a namespace's 63 characters after `corral-host-`."""
+
+
+class HypervisorSettings(schema.Model):
+    """How the agent reaches its hypervisor."""
+
+    driver: Annotated[str, pydantic.Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")] = (
+        "libvirt-qemu"
+    )
+    """The driver: libvirt-qemu, or another that is installed on the host; simulated has guests in memory only."""
+
+
+class Reserved(schema.Model):
+    """What the host keeps for itself."""
+
+    memory: schema.Quantity = "512Mi"
+    """Memory that no guest is placed on."""
+
+
+class HostSpec(schema.Model):
+    """How a machine takes part in the cloud."""
+
+    hypervisor: HypervisorSettings = HypervisorSettings()
+    """The hypervisor."""
+
+    reserved: Reserved = Reserved()
+    """What the host keeps for itself."""
+
+    maintenance: bool = False
+    """True: no new guest is placed here. The guests that are here stay."""
+
+
+class Resources(schema.Observed):
+    """An amount of what guests are made of."""
+
+    cpu: Annotated[int, pydantic.Field(ge=0)] = 0
+    """CPUs."""
+
+    memory: schema.Quantity = "0"
+    """Memory, as a quantity of bytes."""
+
+
+class Facts(schema.Observed):
+    """What the agent found on its machine."""
+
+    hypervisor: Annotated[str, pydantic.Field(max_length=63)] = ""
+    """Hypervisor and its version, such as QEMU 7.2.0."""
+
+    accelerator: Annotated[str, pydantic.Field(max_length=16)] = ""
+    """kvm, or tcg where KVM was tried and does not work."""
+
+    agent_version: Annotated[str, pydantic.Field(max_length=63)] = ""
+    """Version of the agent."""
+
+
+class HostStatus(schema.Observed):
+    """What the machine says, concluded by the controller."""
+
+    observed_generation: int = -1
+    """The generation of the spec that this status was concluded from; -1 before the first time."""
+
+    capacity: Resources = Resources()
+    """What the machine has."""
+
+    allocatable: Resources = Resources()
+    """What guests can have of it."""
+
+    facts: Facts = Facts()
+    """What the agent found."""
+
+    conditions: Conditions = ()
+    """Ready: guests can be placed here. AgentConnected: its agent answers. Stalled: somebody must act."""
+
+
+HOST = schema.Resource(
+    kind=schema.Kind(
+        kind="Host",
+        plural="hosts",
+        scope="Cluster",
+        categories=("corral",),
+        columns=(
+            schema.Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+            schema.Column("CPU", ".status.allocatable.cpu", "integer"),
+            schema.Column("Memory", ".status.allocatable.memory"),
+            schema.Column("Accelerator", ".status.facts.accelerator"),
+            schema.Column("Age", ".metadata.creationTimestamp", "date"),
+            schema.Column("Hypervisor", ".status.facts.hypervisor", priority=1),
+            schema.Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+        ),
+        rules=(
+            schema.Rule(
+                rule="self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,49}[a-z0-9])?$')",
+                message=(
+                    "metadata.name of a Host is at most 51 of a-z, 0-9 and '-', without dots: "
+                    "its namespace is corral-host-NAME"
+                ),
+            ),
+        ),
+    ),
+    spec=HostSpec,
+    status=HostStatus,
+    description="A machine that runs guests. Its agent has a namespace of its own, corral-host-NAME.",
+)
+
+
+class HostStateSpec(schema.Model):
+    """What this one machine must be, fully resolved. Written by the controller alone."""
+
+    cloud: schema.Uid
+    """UID of the Cloud: marks on the host carry it, and what carries another is foreign."""
+
+    host: schema.Uid
+    """UID of the Host: marks on the host carry it too."""
+
+    hypervisor: HypervisorSettings
+    """The hypervisor."""
+
+
+class HeldImage(schema.Observed):
+    """What became of one image on this host."""
+
+    sha256: schema.Sha256
+    """The sum of the image."""
+
+    held: bool
+    """Whether it is here, whole and checked."""
+
+    reason: Annotated[str, pydantic.Field(max_length=64)] = ""
+    """Why it is not, as a code."""
+
+    message: schema.Sentence = ""
+    """Why it is not, in a sentence."""
+
+
+class Orphan(schema.Observed):
+    """Something that carries our mark and has no Instance: it stays as it is until somebody decides."""
+
+    uid: schema.Uid
+    """UID of the VirtualMachine that it was made for."""
+
+    name: Annotated[str, pydantic.Field(max_length=253)] = ""
+    """What it is called on the host."""
+
+    kinds: Annotated[tuple[Annotated[str, pydantic.Field(max_length=16)], ...], pydantic.Field(max_length=8)] = ()
+    """What there is of it: domain, disk, seed, tap."""
+
+
+class HostStateStatus(schema.Observed):
+    """What this one machine is. Written by its agent alone."""
+
+    observed_generation: int = -1
+    """The generation of the spec that the agent has taken up; -1 before the first time."""
+
+    capacity: Resources = Resources()
+    """What the machine has."""
+
+    facts: Facts = Facts()
+    """What the agent found."""
+
+    images: Annotated[tuple[HeldImage, ...], pydantic.Field(max_length=512)] = ()
+    """The images that were asked for here."""
+
+    orphans: Annotated[tuple[Orphan, ...], pydantic.Field(max_length=512)] = ()
+    """What carries our mark and has no Instance."""
+
+    conditions: Conditions = ()
+    """HypervisorReady: the hypervisor answers."""
+
+
+HOST_STATE = schema.Resource(
+    kind=schema.Kind(
+        kind="HostState",
+        plural="hoststates",
+        scope="Namespaced",
+        categories=("corral-host",),
+        columns=(
+            schema.Column("Hypervisor", '.status.conditions[?(@.type=="HypervisorReady")].status'),
+            schema.Column("Version", ".status.facts.hypervisor"),
+            schema.Column("Age", ".metadata.creationTimestamp", "date"),
+        ),
+    ),
+    spec=HostStateSpec,
+    status=HostStateStatus,
+    description="What one host must be, and is: written by the controller, answered by the host's agent.",
+)
