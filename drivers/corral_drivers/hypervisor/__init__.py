@@ -1,0 +1,1 @@
+"""The hypervisor: domains, defined, started, stopped."""

@@ -1,0 +1,1 @@
+"""QEMU guests through libvirt: rendering, parsing, and the driver that applies them."""

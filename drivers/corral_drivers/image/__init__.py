@@ -1,0 +1,1 @@
+"""Images: fetched once a host, checked, immutable."""

@@ -1,0 +1,1 @@
+"""Links: a guest's tap, without a bridge."""

@@ -1,0 +1,1 @@
+"""Routing: a host route and a permanent neighbour for each address of a guest."""

@@ -1,0 +1,73 @@
+"""Which routes and neighbours to set and to remove. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corral_drivers import steps
+from corral_drivers.routing.model import Neighbour, Route, Table
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SetNeighbour:
+    """Make or replace the permanent entry."""
+
+    neighbour: Neighbour
+
+    def __str__(self) -> str:
+        return f"neighbour {self.neighbour.address} is {self.neighbour.mac} on {self.neighbour.interface}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SetRoute:
+    """Make or replace the route."""
+
+    route: Route
+
+    def __str__(self) -> str:
+        return f"route {self.route.prefix} over {self.route.interface}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RemoveRoute:
+    """Remove the route."""
+
+    route: Route
+
+    def __str__(self) -> str:
+        return f"no route {self.route.prefix} over {self.route.interface}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RemoveNeighbour:
+    """Remove the entry."""
+
+    neighbour: Neighbour
+
+    def __str__(self) -> str:
+        return f"no neighbour {self.neighbour.address} on {self.neighbour.interface}"
+
+
+Step = SetNeighbour | SetRoute | RemoveRoute | RemoveNeighbour
+
+
+Plan = steps.Plan[Step]
+
+
+def plan(desired: Table, observed: Table) -> Plan:
+    """Order the steps from what the kernel has to what it should have.
+
+    A neighbour is there before the route that leads to it, and a route is replaced before a stale one goes, so that a
+    prefix that moves is never unreachable.
+    """
+    want, have = {route.prefix: route for route in desired.routes}, {route.prefix: route for route in observed.routes}
+    known = {(one.address, one.interface): one for one in observed.neighbours}
+    wanted = {(one.address, one.interface): one for one in desired.neighbours}
+    return Plan(
+        steps=(
+            *sorted(SetNeighbour(one) for key, one in wanted.items() if known.get(key) != one),
+            *sorted(SetRoute(route) for prefix, route in want.items() if have.get(prefix) != route),
+            *sorted(RemoveRoute(route) for prefix, route in have.items() if prefix not in want),
+            *sorted(RemoveNeighbour(one) for key, one in known.items() if key not in wanted),
+        )
+    )

@@ -1,0 +1,1 @@
+"""Seeds: the NoCloud disk from which a guest configures itself."""

@@ -1,0 +1,1 @@
+"""Storage: the disks of guests, cloned thin from images."""

@@ -1,0 +1,84 @@
+"""What is said to the kernel about routes and neighbours: golden octets, and that every request reads back."""
+
+from __future__ import annotations
+
+import ipaddress
+import pathlib
+import socket
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corral_drivers import errors, rtnetlink
+from corral_drivers.routing import messages, values
+from corral_drivers.routing.model import Neighbour, Route
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+MAIN = 254
+
+addresses = st.ip_addresses()
+indices = st.integers(1, 2**31 - 1)
+macs = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
+
+
+@given(addresses, indices, st.integers(1, 2**32 - 1))
+def test_a_route_reads_back_as_it_was_rendered(address: messages.Address, index: int, table: int) -> None:
+    route = messages.IndexedRoute(ipaddress.ip_network(address), index)
+    assert messages.parse_route(messages.route(route, table), table) == route
+    assert messages.parse_route(messages.route(route, table), table + 1) is None
+
+
+@given(addresses, macs, indices)
+def test_a_neighbour_reads_back_as_it_was_rendered(address: messages.Address, mac: str, index: int) -> None:
+    neighbour = messages.IndexedNeighbour(address, mac, index)
+    assert messages.parse_neighbour(messages.neighbour(neighbour)) == neighbour
+
+
+@given(st.dictionaries(st.integers(1, 0x3FFF), st.binary(max_size=40)))
+def test_attributes_read_back_as_they_were_rendered(values: dict[int, bytes]) -> None:
+    body = b"head" + b"".join(rtnetlink.attribute(kind, value) for kind, value in values.items())
+    assert rtnetlink.attributes(body, 4) == values
+
+
+@given(st.binary(max_size=80))
+def test_octets_that_are_no_attributes_end_the_reading(body: bytes) -> None:
+    assert len(rtnetlink.attributes(body, 0)) <= len(body) // 4
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the golden file has the octets of a little-endian machine")
+def test_requests_are_what_they_were() -> None:
+    four, six = ipaddress.ip_address("10.77.0.5"), ipaddress.ip_address("fd00::5")
+    requests = {
+        "route 4": messages.route(messages.IndexedRoute(ipaddress.ip_network("10.77.0.5/32"), 7), MAIN),
+        "route 6": messages.route(messages.IndexedRoute(ipaddress.ip_network("fd00::5/128"), 7), MAIN),
+        "routes": messages.routes(socket.AF_INET, MAIN, 7),
+        "neighbour 4": messages.neighbour(messages.IndexedNeighbour(four, "02:00:00:00:00:01", 7)),
+        "neighbour 6": messages.neighbour(messages.IndexedNeighbour(six, "02:00:00:00:00:01", 7)),
+        "one neighbour": messages.one_neighbour(four, 7),
+        "neighbours": messages.neighbours(socket.AF_INET6, 7),
+    }
+    text = "".join(f"{name}\n{request.hex(' ', 4)}\n" for name, request in requests.items())
+    assert text == (GOLDEN / "messages.txt").read_text()
+
+
+@pytest.mark.parametrize("prefix", ["", "10.77.0.5", "10.77.0.5/24", "10.77.0.300/32", "FD00::5/128", "fd00:0::5/128"])
+def test_a_prefix_that_the_kernel_would_show_otherwise_is_rejected(prefix: str) -> None:
+    with pytest.raises(errors.Rejected):
+        values.network(Route(prefix, "tap0"))
+
+
+@pytest.mark.parametrize(
+    ("address", "mac"),
+    [
+        ("10.77.0.5/32", "02:00:00:00:00:01"),
+        ("fd00:0::5", "02:00:00:00:00:01"),
+        ("10.77.0.5", "02:00:00:00:00:AA"),
+        ("10.77.0.5", "02-00-00-00-00-01"),
+        ("10.77.0.5", ""),
+    ],
+)
+def test_a_neighbour_that_the_kernel_would_show_otherwise_is_rejected(address: str, mac: str) -> None:
+    with pytest.raises(errors.Rejected):
+        values.address(Neighbour(address, mac, "tap0"))
