@@ -1,0 +1,56 @@
+"""A Host's status: from its spec, what its agent says, and when the agent was last heard of."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from corral.api import objects, quantities
+from corral.api.v1alpha1 import host
+from corral.conclude import conditions
+
+Host = objects.Object[host.HostSpec, host.HostStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is known of a host: whether its agent answers, and what it said last, None if it never did."""
+
+    agent: conditions.Fact
+    state: host.HostStateStatus | None
+
+
+def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[host.HostStatus, float | None]:
+    """The status, and in how many seconds time alone would change it (None: never)."""
+    summary, look_again = conditions.summarized(
+        (observed.agent, _hypervisor(observed)), one.status.conditions, ready="Usable", now=now
+    )
+    capacity = one.status.capacity if observed.state is None else observed.state.capacity
+    status = host.HostStatus(
+        observed_generation=one.generation,
+        capacity=capacity,
+        allocatable=allocatable(one.spec, capacity),
+        facts=one.status.facts if observed.state is None else observed.state.facts,
+        conditions=conditions.written(
+            summary,
+            one.status.conditions,
+            generation=one.generation,
+            now=now,
+            names={"name": one.name, "host": one.name},
+        ),
+    )
+    return status, look_again
+
+
+def allocatable(spec: host.HostSpec, capacity: host.Resources) -> host.Resources:
+    """What guests can have of a host's capacity."""
+    memory = quantities.to_bytes(capacity.memory) - quantities.to_bytes(spec.reserved.memory)
+    return host.Resources(cpu=capacity.cpu, memory=quantities.from_bytes(max(memory, 0)))
+
+
+def _hypervisor(observed: Observed) -> conditions.Fact:
+    if observed.state is not None:
+        for condition in observed.state.conditions:
+            if condition.type == "HypervisorReady":
+                return conditions.repeated(condition)
+    return conditions.unknown("HypervisorReady", "AgentNotSeen")

@@ -1,0 +1,80 @@
+"""Who must look again when something changes: from the change of one object to the keys of others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from corral import kube
+from corral.controller.world import (
+    ALLOCATIONS,
+    CLASSES,
+    CLOUD_KEY,
+    CLUSTER_IMAGES,
+    CLUSTER_NETWORKS,
+    HOST_STATES,
+    HOSTS,
+    IMAGES,
+    INSTANCES,
+    NETWORKS,
+    POOLS,
+    VMS,
+    World,
+    owner_of,
+)
+
+_OFFERS = frozenset(one.plural for one in (CLUSTER_IMAGES, IMAGES, CLUSTER_NETWORKS, NETWORKS, POOLS, HOSTS))
+
+
+def dependents(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.Key]:
+    """The keys to reconcile after this object changed, was made or vanished."""
+    if key.plural in (INSTANCES.plural, ALLOCATIONS.plural):
+        owner = owner_of(obj)
+        if owner is not None:
+            namespace, _, name = owner.partition("/")
+            yield kube.Key(VMS.plural, namespace, name)
+        return
+    if key.plural == HOST_STATES.plural:
+        yield kube.Key(HOSTS.plural, "", key.name)
+        yield from _keys(world, CLUSTER_IMAGES, IMAGES)
+        yield from unplaced(world)
+        return
+    if key.plural != CLASSES.plural:
+        yield key
+    if key.plural == POOLS.plural:
+        yield from _keys(world, CLUSTER_NETWORKS, NETWORKS, POOLS)
+    if key.plural == HOSTS.plural:
+        yield CLOUD_KEY
+    if key.plural in _OFFERS:
+        yield from unplaced(world)
+    if key.plural in (CLASSES.plural, CLUSTER_NETWORKS.plural, NETWORKS.plural):
+        yield from _users(world, key)
+
+
+def unplaced(world: World) -> Iterator[kube.Key]:
+    """VirtualMachines that wait for a host, an image, a network, an address."""
+    for key, vm in world.store.all(VMS.plural):
+        conditions = vm.get("status", {}).get("conditions", ())
+        if not any(one["type"] == "Scheduled" and one["status"] == "True" for one in conditions):
+            yield key
+
+
+def guests_of(world: World, host: str) -> Iterator[kube.Key]:
+    """VirtualMachines that are placed on this host."""
+    for key, vm in world.store.all(VMS.plural):
+        if vm.get("status", {}).get("placement", {}).get("host") == host:
+            yield key
+
+
+def _users(world: World, key: kube.Key) -> Iterator[kube.Key]:
+    """VirtualMachines that refer to this class or network."""
+    for vm_key, vm in world.store.all(VMS.plural):
+        names = {vm["spec"].get("classRef", {}).get("name")} | {
+            interface["networkRef"]["name"] for interface in vm["spec"].get("networks", ())
+        }
+        if key.name in names:
+            yield vm_key
+
+
+def _keys(world: World, *collections: kube.Collection) -> Iterator[kube.Key]:
+    for where in collections:
+        yield from (key for key, _ in world.store.all(where.plural))

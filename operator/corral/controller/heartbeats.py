@@ -1,0 +1,61 @@
+"""Which agents answer: every agent renews a Lease, and one list of all Leases tells which ones moved.
+
+A watch would deliver every heartbeat of every host; what matters is only who stopped. Times are taken when a change is
+seen, so that the clocks of hosts need not agree with ours.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from corral import deadlines, kube
+from corral.conclude import conditions
+
+LABEL = "corral.dev/agent"
+"""Label of an agent's Lease; its value is the host's name."""
+
+
+@dataclass(slots=True)
+class _Beat:
+    version: str
+    seen: float
+
+
+class Heartbeats:
+    """Signs of life by host; `now` is in seconds of any steady clock."""
+
+    def __init__(self) -> None:
+        self._beats: dict[str, _Beat] = {}
+        self._answering: set[str] = set()
+
+    def take(self, leases: Iterable[kube.Object], *, now: float, wall: datetime.datetime) -> set[str]:
+        """Take in all Leases of agents as they are now; the hosts whose agent began or ceased to answer."""
+        for lease in leases:
+            host = lease["metadata"]["labels"][LABEL]
+            version = lease["metadata"]["resourceVersion"]
+            beat = self._beats.get(host)
+            if beat is None:
+                # Of a Lease never seen before, only its own clock tells how old it is.
+                self._beats[host] = _Beat(version, now - _age(lease, wall))
+            elif beat.version != version:
+                self._beats[host] = _Beat(version, now)
+        answering = {host for host, beat in self._beats.items() if now - beat.seen < deadlines.AGENT_SILENT_AFTER}
+        changed, self._answering = answering ^ self._answering, answering
+        return changed
+
+    def fact(self, host: str) -> conditions.Fact:
+        """AgentConnected of this host."""
+        if host in self._answering:
+            return conditions.true("AgentConnected", "Answering")
+        if host in self._beats:
+            return conditions.unknown("AgentConnected", "AgentSilent")
+        return conditions.unknown("AgentConnected", "AgentNotSeen")
+
+
+def _age(lease: kube.Object, wall: datetime.datetime) -> float:
+    renewed = lease.get("spec", {}).get("renewTime")
+    if not renewed:
+        return deadlines.AGENT_SILENT_AFTER
+    return max((wall - conditions.parsed(renewed)).total_seconds(), 0.0)

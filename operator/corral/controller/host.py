@@ -1,0 +1,72 @@
+"""Host: a namespace, the rights of its agent, and the HostState that tells the agent what it serves."""
+
+from __future__ import annotations
+
+from corral import kube
+from corral.api import objects
+from corral.api.v1alpha1 import host
+from corral.conclude import host as conclude
+from corral.controller.world import CLOUD_KEY, CLOUDS, HOST_STATES, HOSTS, World
+from corral.resolve import instance as resolve_instance
+
+AGENT_ROLE = "corral-agent"
+"""The ClusterRole that an agent has in its host's namespace, and nowhere else."""
+
+
+def agent_user(name: str) -> str:
+    """The user name that an agent must authenticate as."""
+    return f"corral:agent:{name}"
+
+
+async def reconcile(world: World, key: kube.Key) -> float | None:
+    """Give the host's agent its place, and tell what it says."""
+    raw = await world.current(HOSTS, key)
+    if raw is None or "deletionTimestamp" in raw["metadata"]:
+        return None
+    cloud = await world.current(CLOUDS, CLOUD_KEY)
+    if cloud is None:
+        return 1.0
+    one = objects.parsed(raw, host.HostSpec, host.HostStatus)
+    state = await _furnish(world, one, cloud["metadata"]["uid"])
+    said = objects.parsed(state, host.HostStateSpec, host.HostStateStatus).status
+    observed = conclude.Observed(
+        agent=world.heartbeats.fact(one.name), state=said if said.observed_generation >= 0 else None
+    )
+    status, look_again = conclude.conclude(one, observed, world.clock())
+    await world.write_status(HOSTS, raw, status)
+    return look_again
+
+
+async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
+    """Namespace, RoleBinding and HostState of the host; made in this order, so that the last one shows that all are."""
+    namespace = resolve_instance.namespace(one.name)
+    spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor).wire()
+    state = await world.current(HOST_STATES, kube.Key(HOST_STATES.plural, namespace, one.name))
+    if state is None:
+        await _create(
+            world, kube.NAMESPACES, {"metadata": {"name": namespace, "labels": {"corral.dev/host": one.name}}}
+        )
+        await _create(world, kube.ROLE_BINDINGS, _binding(namespace, one.name))
+        await _create(world, HOST_STATES, {"metadata": {"name": one.name, "namespace": namespace}, "spec": spec})
+        state = await world.api.get(HOST_STATES, namespace, one.name)
+        if state is None:
+            raise kube.ApiConflict(f"GET {namespace}/{one.name}", "the HostState vanished while it was made")
+    elif state["spec"] != spec:
+        state = await world.api.patch(HOST_STATES, state, {"spec": kube.merge_patch(state["spec"], spec)})
+    world.store.put(HOST_STATES, state)
+    return state
+
+
+async def _create(world: World, where: kube.Collection, obj: kube.Object) -> None:
+    try:
+        await world.api.create(where, obj)
+    except kube.ApiConflict:
+        return
+
+
+def _binding(namespace: str, name: str) -> kube.Object:
+    return {
+        "metadata": {"name": AGENT_ROLE, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": AGENT_ROLE},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": agent_user(name)}],
+    }

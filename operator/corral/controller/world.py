@@ -1,0 +1,114 @@
+"""What every reconciler of the controller shares: the API, the store, the clock, and who to tell."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from corral import kube, store
+from corral.api import objects, schema
+from corral.api.v1alpha1 import (
+    cloud,
+    host,
+    image,
+    instance,
+    ippool,
+    network,
+    references,
+    virtualmachine,
+    virtualmachineclass,
+)
+from corral.controller import guard, heartbeats, ledger
+
+VMS = kube.collection(virtualmachine.RESOURCE)
+CLASSES = kube.collection(virtualmachineclass.RESOURCE)
+CLUSTER_IMAGES = kube.collection(image.CLUSTER_IMAGE)
+IMAGES = kube.collection(image.IMAGE)
+CLUSTER_NETWORKS = kube.collection(network.CLUSTER_NETWORK)
+NETWORKS = kube.collection(network.NETWORK)
+POOLS = kube.collection(ippool.IP_POOL)
+ALLOCATIONS = kube.collection(ippool.IP_ALLOCATION)
+HOSTS = kube.collection(host.HOST)
+HOST_STATES = kube.collection(host.HOST_STATE)
+INSTANCES = kube.collection(instance.RESOURCE)
+CLOUDS = kube.collection(cloud.RESOURCE)
+
+CLOUD_KEY = kube.Key(CLOUDS.plural, "", cloud.NAME)
+
+OWNER = "owner"
+"""Index of Instances and IPAllocations by the namespace and name of their VirtualMachine."""
+
+
+def owner_of(obj: Mapping[str, Any]) -> str | None:
+    """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
+    owner = obj.get("spec", {}).get("owner")
+    return f"{owner['namespace']}/{owner['name']}" if owner else None
+
+
+@dataclass(slots=True)
+class World:
+    """The controller's hands and eyes; `tell` puts a key on the queue, now or in some seconds."""
+
+    api: kube.Kube
+    store: store.Store
+    ledger: ledger.Ledger
+    guard: guard.Guard
+    heartbeats: heartbeats.Heartbeats
+    clock: Callable[[], datetime.datetime]
+    tell: Callable[[kube.Key, float], None] = field(default=lambda _key, _after: None)
+
+    async def current(self, where: kube.Collection, key: kube.Key) -> kube.Object | None:
+        """The object as it is; where the store has none, or doubts it, the API server's word counts."""
+        seen = self.store.get(key)
+        if seen is not None and not self.store.is_doubtful(key):
+            return seen
+        asked = self.store.ask(key)
+        answer = await self.api.get(where, key.namespace or None, key.name)
+        self.store.settle(where, key, answer, asked)
+        return self.store.get(key)
+
+    async def write_status(
+        self, where: kube.Collection, seen: Mapping[str, Any], status: schema.Observed, *, unchanged: bool = False
+    ) -> None:
+        """Write the status in one PATCH, or in none where it is there already; the store has it at once."""
+        written = await self.api.patch_status(where, seen, status.wire(), unchanged=unchanged)
+        self.store.put(where, written)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLookup:
+    """Where references of VirtualMachines lead, in the store: `resolve.requirements.Lookup`.
+
+    What the API admitted and we don't understand is as good as missing; its own status says why.
+    """
+
+    store: store.Store
+
+    def vm_class(self, name: str) -> virtualmachineclass.VirtualMachineClassSpec | None:
+        return self._spec(CLASSES, "", name, virtualmachineclass.VirtualMachineClassSpec)
+
+    def image(self, ref: references.ImageRef, namespace: str) -> image.ImageSpec | None:
+        if ref.kind == "Image":
+            return self._spec(IMAGES, namespace, ref.name, image.ImageSpec)
+        return self._spec(CLUSTER_IMAGES, "", ref.name, image.ImageSpec)
+
+    def network(self, ref: references.NetworkRef, namespace: str) -> network.NetworkSpec | None:
+        if ref.kind == "Network":
+            return self._spec(NETWORKS, namespace, ref.name, network.NetworkSpec)
+        return self._spec(CLUSTER_NETWORKS, "", ref.name, network.NetworkSpec)
+
+    def pool(self, name: str) -> ippool.IPPoolSpec | None:
+        return self._spec(POOLS, "", name, ippool.IPPoolSpec)
+
+    def _spec(
+        self, where: kube.Collection, namespace: str, name: str, spec: type[objects.SpecT]
+    ) -> objects.SpecT | None:
+        raw = self.store.get(kube.Key(where.plural, namespace, name))
+        if raw is None:
+            return None
+        try:
+            return objects.parsed(raw, spec, schema.Observed).spec
+        except objects.NotUnderstood:
+            return None

@@ -1,0 +1,168 @@
+"""The catalogue of reasons: every `reason` of every condition that Corral writes is an entry here.
+
+A reason is stable: people alert on it. It says in one sentence what is so, who must act, and the next command to type.
+The reference page is generated from this module; a test refuses a condition whose reason is not in it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Actor(enum.StrEnum):
+    """Who must act, or nobody."""
+
+    NOBODY = "nobody"
+    TENANT = "the tenant"
+    OPERATOR = "the cloud's operator"
+    CORRAL = "Corral"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One entry. `next` may name `{namespace}`, `{name}` and `{host}` of the object that the condition is on.
+
+    `final`: waiting does not help, the object is Stalled at once, and not only past its deadline.
+    """
+
+    code: str
+    sentence: str
+    actor: Actor = Actor.NOBODY
+    next: str = ""
+    final: bool = False
+
+    def message(self, detail: str = "", **names: str) -> str:
+        """What a person reads: the detail where there is one, else the sentence; then the next command."""
+        told = (detail or self.sentence).strip()
+        told = told if told.endswith((".", "!", "?")) else f"{told}."
+        return f"{told} Next: {self.next.format(**names)}" if self.next else told
+
+
+_VM = "kubectl get vm.corral.dev {name} -n {namespace} -o yaml"
+_IMAGES = "kubectl get clusterimages.corral.dev,images.corral.dev -n {namespace}"
+_HOST = "kubectl get hosts.corral.dev -o wide"
+_ALLOCATIONS = "kubectl get ipallocations.corral.dev"
+_AGENT_LOG = "read the agent's log on host {host}"
+
+_CATALOGUE = (
+    # It holds.
+    Reason("Running", "The guest runs as its spec says"),
+    Reason("Halted", "The guest is off, as its spec says"),
+    Reason("Placed", "A host has room for the guest and is to run it"),
+    Reason("Held", "The images are on the host"),
+    Reason("DisksReady", "The disks are there"),
+    Reason("Routed", "The host routes the guest's addresses to it"),
+    Reason("NotNeeded", "The guest is off and needs no network"),
+    Reason("AsWanted", "The guest's power state is as its spec says"),
+    Reason("Answering", "The agent answers"),
+    Reason("HypervisorAnswers", "The hypervisor answers"),
+    Reason("Usable", "It can be used"),
+    Reason("Healthy", "The controller works, and holds nothing back"),
+    # It is on its way.
+    Reason("Provisioning", "The host has been told, and has not answered yet"),
+    Reason("ImageFetching", "The host fetches the image"),
+    Reason("WaitingForEarlier", "This waits for what comes before it"),
+    Reason("Starting", "The guest is being started"),
+    Reason("ShuttingDown", "The guest was asked to shut down and has its grace period"),
+    Reason("AgentNotSeen", "No agent has answered for this host yet", Actor.OPERATOR, "corral agent --help"),
+    Reason("RestartNeeded", "The guest runs with an older spec until its next start", Actor.TENANT, _VM),
+    # A tenant must act.
+    Reason("ClassNotFound", "There is no such VirtualMachineClass", Actor.TENANT, "kubectl get vmclass"),
+    Reason("ImageNotFound", "There is no such image", Actor.TENANT, _IMAGES),
+    Reason(
+        "NetworkNotFound",
+        "There is no such network",
+        Actor.TENANT,
+        "kubectl get clusternetworks.corral.dev,networks.corral.dev -n {namespace}",
+    ),
+    Reason("ImageChecksumMismatch", "What the image's URL gives has another sha256", Actor.TENANT, _IMAGES, final=True),
+    Reason("ImageNotAnImage", "What the image's URL gives is not of its format", Actor.TENANT, _IMAGES, final=True),
+    Reason("ImageTooLarge", "The image is larger than the host accepts", Actor.TENANT, _IMAGES, final=True),
+    Reason("ImageMissingAtSource", "The image's server says that there is no such file", Actor.TENANT, _IMAGES),
+    Reason("ImageUnreachable", "The image's server does not answer", Actor.TENANT, _IMAGES),
+    Reason("DiskSmallerThanImage", "A disk is smaller than the image it starts from", Actor.TENANT, _VM, final=True),
+    Reason("DiskShrinkRefused", "A disk never shrinks", Actor.TENANT, _VM, final=True),
+    Reason("SpecNotUnderstood", "The spec is not understood", Actor.TENANT, _VM, final=True),
+    Reason(
+        "GuestKeepsStopping",
+        "The guest stops soon after each start; it is started again with growing pauses",
+        Actor.TENANT,
+        _VM,
+    ),
+    # The operator must act.
+    Reason("NoHostFits", "No host has room for the guest", Actor.OPERATOR, _HOST),
+    Reason(
+        "PoolNotFound", "A network names an IPPool that is not there", Actor.OPERATOR, "kubectl get ippools.corral.dev"
+    ),
+    Reason(
+        "PoolExhausted", "The network's pools have no free address", Actor.OPERATOR, "kubectl get ippools.corral.dev"
+    ),
+    Reason(
+        "PoolOverlaps",
+        "Another pool has the same addresses",
+        Actor.OPERATOR,
+        "kubectl get ippools.corral.dev",
+        final=True,
+    ),
+    Reason("AgentSilent", "The host's agent has not answered for a while; guests run on", Actor.OPERATOR, _AGENT_LOG),
+    Reason("HypervisorUnavailable", "The host's hypervisor does not answer", Actor.OPERATOR, _AGENT_LOG),
+    Reason("HostOutOfMemory", "The host can't hold the guest's memory", Actor.OPERATOR, _HOST),
+    Reason("HostDiskFull", "The host's disk is full", Actor.OPERATOR, _HOST),
+    Reason("HostUnsupported", "The host can't run such a guest", Actor.OPERATOR, _HOST, final=True),
+    Reason("DeviceBusy", "Another process on the host holds a device of the guest", Actor.OPERATOR, _AGENT_LOG),
+    Reason(
+        "NameTaken", "Something that is not Corral's has the name on the host", Actor.OPERATOR, _AGENT_LOG, final=True
+    ),
+    Reason("PoolForeign", "The host's disk folder is not this cloud's", Actor.OPERATOR, _AGENT_LOG, final=True),
+    Reason(
+        "PrefixTaken", "A route that is not Corral's holds the guest's address", Actor.OPERATOR, _AGENT_LOG, final=True
+    ),
+    Reason(
+        "RemovalsHeld",
+        "So many removals look like an accident: nothing more is removed until a person says so",
+        Actor.OPERATOR,
+        'kubectl patch cloud cloud --type=merge -p \'{{"spec":{{"deletionGuard":{{"release":"VALUE OF '
+        "status.heldSince\"}}}}}}'",
+    ),
+    Reason(
+        "ReasonNotKnown",
+        "The host gives a reason that the controller does not know: its agent is newer",
+        Actor.OPERATOR,
+        _HOST,
+    ),
+    Reason("AddressTaken", "Another VirtualMachine has an address of this one", Actor.OPERATOR, _ALLOCATIONS),
+    # Corral must.
+    Reason("HypervisorFailed", "The hypervisor refused a step", Actor.CORRAL, _AGENT_LOG),
+    Reason("StorageFailed", "A disk could not be made", Actor.CORRAL, _AGENT_LOG),
+    Reason("SeedFailed", "The guest's seed could not be written", Actor.CORRAL, _AGENT_LOG),
+    Reason("LinkFailed", "The guest's link could not be made", Actor.CORRAL, _AGENT_LOG),
+    Reason("RoutingFailed", "The guest's addresses could not be routed", Actor.CORRAL, _AGENT_LOG),
+    Reason("ImageFailed", "The image could not be kept on the host", Actor.CORRAL, _AGENT_LOG),
+)
+
+CATALOGUE: dict[str, Reason] = {reason.code: reason for reason in _CATALOGUE}
+"""Every reason, by its code."""
+
+
+def reason(code: str) -> Reason:
+    """The entry of this code. A code that is not in the catalogue is a defect: `KeyError`."""
+    return CATALOGUE[code]
+
+
+def page() -> str:
+    """The reference page, in Markdown."""
+    lines = [
+        "# Reasons",
+        "",
+        "Every condition that Corral writes has one of these reasons. A code is stable: alert on it. Generated by",
+        "`make docs` from `operator/corral/reasons`: do not edit.",
+        "",
+        "| reason | what it says | who must act | next |",
+        "|---|---|---|---|",
+    ]
+    for one in sorted(_CATALOGUE, key=lambda one: one.code):
+        following = one.next.format(namespace="NAMESPACE", name="NAME", host="HOST")
+        command = f"`{following}`" if following else ""
+        lines.append(f"| `{one.code}` | {one.sentence}. | {one.actor} | {command} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,117 @@
+"""What one host must run: requirements joined with a placement. Every choice that must last for life is made here.
+
+MAC addresses and PCI slots are functions of the VirtualMachine's uid and of what the Instance had before, so that a
+guest finds the same hardware after every change, restart and move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from corral.api import objects
+from corral.api.v1alpha1 import image, instance, references, virtualmachine
+from corral.resolve.requirements import DiskNeed, InterfaceNeed, Requirements
+
+_DISK_SLOTS = range(3, 12)
+_SEED_SLOT = 12
+_NIC_SLOTS = range(16, 24)
+
+VirtualMachine = objects.Object[virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus]
+
+
+def name(vm: VirtualMachine, epoch: int) -> str:
+    """The Instance's name: a name that is still in Terminating can't be used again, so uid and epoch are part of it."""
+    return f"{vm.namespace}.{vm.name}.{vm.uid}.{epoch}"
+
+
+def namespace(host: str) -> str:
+    """The namespace of a host: its agent may use no other."""
+    return f"corral-host-{host}"
+
+
+def instance_spec(
+    vm: VirtualMachine,
+    needs: Requirements,
+    placement: virtualmachine.Placement,
+    before: instance.InstanceSpec | None,
+) -> instance.InstanceSpec:
+    """The Instance for this placement; `before` is the one that stands, None where there is none yet."""
+    addresses: dict[str, list[str]] = {}
+    for placed in placement.addresses:
+        addresses.setdefault(placed.interface, []).append(placed.address)
+    disk_slots = {} if before is None else {disk.name: disk.slot for disk in before.disks}
+    nic_slots = {} if before is None else {nic.name: nic.slot for nic in before.interfaces}
+    disk_slots = _slots(disk_slots, (disk.name for disk in needs.disks), _DISK_SLOTS)
+    nic_slots = _slots(nic_slots, (interface.name for interface in needs.interfaces), _NIC_SLOTS)
+    return instance.InstanceSpec(
+        owner=references.Owner(namespace=vm.namespace, name=vm.name, uid=vm.uid),
+        epoch=placement.epoch,
+        cpu=needs.cpu,
+        memory=needs.memory,
+        machine_type=needs.machine_type,
+        disks=tuple(_disk(disk, disk_slots[disk.name]) for disk in needs.disks),
+        seed_slot=_SEED_SLOT,
+        interfaces=tuple(
+            _interface(vm.uid, need, nic_slots[need.name], tuple(addresses.get(need.name, ())))
+            for need in needs.interfaces
+        ),
+        boot=_boot(needs.disks[0].image),
+        seed=_seed(vm),
+        run_strategy=vm.spec.run_strategy,
+        termination_grace_period_seconds=vm.spec.termination_grace_period_seconds,
+    )
+
+
+def mac(uid: str, interface: str) -> str:
+    """A locally administered MAC address for the interface of this VirtualMachine."""
+    digest = hashlib.sha256(f"{uid}/{interface}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+def _slots(had: dict[str, int], names: Iterable[str], slots: range) -> dict[str, int]:
+    wanted = list(names)
+    kept = {name: slot for name, slot in had.items() if name in wanted}
+    free = (slot for slot in slots if slot not in kept.values())
+    return {name: kept[name] if name in kept else next(free) for name in wanted}
+
+
+def _file(source: image.Source, kind: str) -> instance.ImageFile:
+    return instance.ImageFile.model_validate({"url": source.url, "sha256": source.sha256, "format": kind})
+
+
+def _disk(need: DiskNeed, slot: int) -> instance.InstanceDisk:
+    origin = None if need.image is None else _file(need.image.source, need.image.format)
+    return instance.InstanceDisk(name=need.name, size=need.size, slot=slot, image=origin)
+
+
+def _interface(uid: str, need: InterfaceNeed, slot: int, addresses: tuple[str, ...]) -> instance.InstanceInterface:
+    return instance.InstanceInterface(
+        name=need.name,
+        mac=mac(uid, need.name),
+        slot=slot,
+        mtu=need.network.mtu,
+        addresses=addresses,
+        dns_servers=need.network.dns_servers,
+        search_domains=need.network.search_domains,
+    )
+
+
+def _boot(root: image.ImageSpec | None) -> instance.InstanceBoot | None:
+    if root is None or root.direct_boot is None:
+        return None
+    boot = root.direct_boot
+    return instance.InstanceBoot(
+        kernel=_file(boot.kernel, "blob"),
+        initramfs=_file(boot.initramfs, "blob"),
+        command_line=boot.command_line,
+    )
+
+
+def _seed(vm: VirtualMachine) -> instance.InstanceSeed:
+    return instance.InstanceSeed(
+        instance_id=vm.uid,
+        hostname=vm.name,
+        ssh_authorized_keys=vm.spec.ssh_authorized_keys,
+        user_data="" if vm.spec.cloud_init is None else vm.spec.cloud_init.user_data,
+    )

@@ -1,0 +1,128 @@
+"""What a VirtualMachine needs, with every reference followed, before anything is known of hosts and addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from corral.api import quantities
+from corral.api.v1alpha1 import image, ippool, network, references, virtualmachine, virtualmachineclass
+
+
+class Lookup(Protocol):
+    """Where references lead; None where there is no such object."""
+
+    def vm_class(self, name: str) -> virtualmachineclass.VirtualMachineClassSpec | None: ...
+
+    def image(self, ref: references.ImageRef, namespace: str) -> image.ImageSpec | None: ...
+
+    def network(self, ref: references.NetworkRef, namespace: str) -> network.NetworkSpec | None: ...
+
+    def pool(self, name: str) -> ippool.IPPoolSpec | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """A reference leads nowhere: the reason's code, and which one in a sentence."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskNeed:
+    """A disk; `size` is in bytes, 0 for as large as its image."""
+
+    name: str
+    size: int
+    image: image.ImageSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolNeed:
+    """A pool to take an address from."""
+
+    name: str
+    prefixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceNeed:
+    """An interface, and the pools that its address may be of, in order."""
+
+    name: str
+    network_ref: references.NetworkRef
+    network: network.NetworkSpec
+    pools: tuple[PoolNeed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """All that a host must give; `memory` is in bytes, whole MiB. The first disk is the root disk."""
+
+    cpu: int
+    memory: int
+    machine_type: str
+    disks: tuple[DiskNeed, ...]
+    interfaces: tuple[InterfaceNeed, ...]
+
+
+def requirements(spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup) -> Requirements | Unmet:
+    """Follow every reference of the spec; the first that leads nowhere is the answer."""
+    size = _size(spec, lookup)
+    if isinstance(size, Unmet):
+        return size
+    disks = _disks(spec, namespace, lookup)
+    if isinstance(disks, Unmet):
+        return disks
+    interfaces = []
+    for interface in spec.networks:
+        need = _interface(interface, namespace, lookup)
+        if isinstance(need, Unmet):
+            return need
+        interfaces.append(need)
+    cpu, memory, machine_type = size
+    whole = -(-memory // quantities.MIB) * quantities.MIB
+    return Requirements(cpu, whole, machine_type, disks, tuple(interfaces))
+
+
+def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> tuple[int, int, str] | Unmet:
+    if spec.class_ref is None:
+        # The CRD's rules give cpu and memory where there is no class.
+        return spec.cpu or 1, quantities.to_bytes(spec.memory or virtualmachine.SMALLEST_MEMORY), "pc"
+    found = lookup.vm_class(spec.class_ref.name)
+    if found is None:
+        return Unmet("ClassNotFound", f"There is no VirtualMachineClass {spec.class_ref.name}: see spec.classRef")
+    return found.cpu, quantities.to_bytes(found.memory), found.machine_type
+
+
+def _disks(spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup) -> tuple[DiskNeed, ...] | Unmet:
+    wanted: list[tuple[str, str | None, references.ImageRef | None]] = [
+        (disk.name, disk.size, disk.image_ref) for disk in sorted(spec.disks, key=lambda disk: not disk.root)
+    ]
+    if spec.image_ref is not None:
+        wanted.insert(0, ("root", None if spec.root_disk is None else spec.root_disk.size, spec.image_ref))
+    disks = []
+    for name, size, ref in wanted:
+        found = None if ref is None else lookup.image(ref, namespace)
+        if ref is not None and found is None:
+            where = f" in namespace {namespace}" if ref.kind == "Image" else ""
+            return Unmet("ImageNotFound", f"There is no {ref.kind} {ref.name}{where}: see the imageRef of disk {name}")
+        asked = size or (found.default_size if found is not None else None)
+        disks.append(DiskNeed(name, quantities.to_bytes(asked) if asked else 0, found))
+    return tuple(disks)
+
+
+def _interface(interface: virtualmachine.NetworkInterface, namespace: str, lookup: Lookup) -> InterfaceNeed | Unmet:
+    ref = interface.network_ref
+    found = lookup.network(ref, namespace)
+    if found is None:
+        where = f" in namespace {namespace}" if ref.kind == "Network" else ""
+        return Unmet("NetworkNotFound", f"There is no {ref.kind} {ref.name}{where}: see interface {interface.name}")
+    pools = []
+    for pool_ref in found.pool_refs:
+        pool = lookup.pool(pool_ref.name)
+        if pool is None:
+            return Unmet("PoolNotFound", f"{ref.kind} {ref.name} names IPPool {pool_ref.name}, which is not there")
+        pools.append(PoolNeed(pool_ref.name, pool.prefixes))
+    return InterfaceNeed(interface.name, ref, found, tuple(pools))
