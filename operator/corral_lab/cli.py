@@ -1,0 +1,131 @@
+"""`corral lab`: bring the lab up, show what it does, look at it, take it down. `corral` finds `app` by its entry point.
+
+A thin composition: each command puts the library's parts together, and says in a sentence what went wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import rich.console
+import rich.table
+import typer
+
+from corral_lab import demo as tour
+from corral_lab import errors, paths, progress
+from corral_lab.lab import Lab, Options
+
+app = typer.Typer(help="The lab: a whole cloud on this machine.", no_args_is_help=True)
+
+_HERE = Path(".lab")
+_DEFAULT = Options()
+
+Folder = Annotated[Path, typer.Option("--dir", envvar="CORRAL_LAB", help="The lab's folder; two labs are two folders.")]
+Hosts = Annotated[int, typer.Option(min=1, max=16, help="How many hosts.")]
+Management = Annotated[
+    str, typer.Option(help="IPv4 prefix between this machine and the hosts; the API server has its first address.")
+]
+Guests = Annotated[str, typer.Option(help="IPv4 prefix of the guests, reached from this machine.")]
+
+
+@app.command()
+def up(
+    folder: Folder = _HERE,
+    hosts: Hosts = _DEFAULT.hosts,
+    management: Management = str(_DEFAULT.management),
+    guests: Guests = str(_DEFAULT.guests),
+) -> None:
+    """Bring the lab up; on a lab that is up already, mend what is missing."""
+    with _sentences():
+        steps = progress.Steps(rich.console.Console())
+        lab = _lab(folder)
+        lab.up(_options(hosts, management, guests), steps)
+        steps.say(f"The lab is up. Next: source {_short(lab.folder.env)}, then kubectl get hosts.corral.dev")
+
+
+@app.command()
+def demo(
+    folder: Folder = _HERE,
+    management: Management = str(_DEFAULT.management),
+) -> None:
+    """Bring the lab up, apply the examples, and show what Corral does with them."""
+    with _sentences():
+        console = rich.console.Console()
+        lab = _lab(folder)
+        api = lab.up(_options(_DEFAULT.hosts, management, str(_DEFAULT.guests)), progress.Steps(console))
+        tour.show(lab, api, progress.Steps(console), Path.cwd() / "examples")
+
+
+@app.command()
+def restart(folder: Folder = _HERE) -> None:
+    """Start the controller and the agents anew, as after a change of their code. Guests run on."""
+    with _sentences():
+        _lab(folder).restart()
+
+
+@app.command()
+def down(
+    folder: Folder = _HERE,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the lab's data and keys for the next `up`.")] = False,
+) -> None:
+    """Take the lab down: no process is left, and no data."""
+    with _sentences():
+        lab = _lab(folder)
+        lab.down(keep=keep)
+        progress.Steps(rich.console.Console()).say(f"Nothing of the lab in {_short(lab.folder.root)} runs any more.")
+
+
+@app.command()
+def status(folder: Folder = _HERE) -> None:
+    """Show what runs, and whether it is ready; the exit code is 1 where something is not."""
+    with _sentences():
+        seen = tuple(_lab(folder).status())
+    table = rich.table.Table("PROCESS", "PID", "READY", rich.table.Column("MEMORY", justify="right"), box=None)
+    for one in seen:
+        pid = "-" if one.pid is None else str(one.pid)
+        table.add_row(one.name, pid, one.missing or "yes", f"{one.memory / 1024**2:.0f} MiB")
+    rich.console.Console().print(table)
+    if not all(one.ready for one in seen):
+        raise typer.Exit(1)
+
+
+def _lab(folder: Path) -> Lab:
+    return Lab(paths.LabDir.at(folder), paths.Cache.find(os.environ))
+
+
+def _options(hosts: int, management: str, guests: str) -> Options:
+    return Options(hosts, _prefix("--management", management), _prefix("--guests", guests))
+
+
+def _prefix(option: str, text: str) -> ipaddress.IPv4Network:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise errors.LabError(
+            f"{option} {text} is not an IPv4 prefix: {error}.", next_step=f"Give one such as {option} 10.99.0.0/24."
+        ) from error
+
+
+@contextlib.contextmanager
+def _sentences() -> Iterator[None]:
+    """Turn an error into its sentence, its next step and exit code 1; and SIGTERM into an end that cleans up."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except errors.LabError as error:
+        console = rich.console.Console(stderr=True)
+        console.print(error.sentence, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Next: {error.next_step}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,129 @@
+"""The tour that `make demo` ends with: a guest made, reached, killed and back; a mistake, and what is said of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+import urllib.request
+from pathlib import Path
+
+from corral_lab import errors, kubectl, progress
+from corral_lab.host import namespace
+from corral_lab.lab import Lab
+
+NAMESPACE = "default"
+HELLO = "hello"
+MISTAKEN = "mistaken"
+ANSWERS_WITHIN = 90.0
+
+_OPERATOR = ("operator/classes.yaml", "operator/network.yaml", "operator/cloud.yaml")
+
+
+def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Path) -> None:
+    """Run the tour on a lab that is up. Raises `errors.LabError` where something does not come true."""
+    for name in _OPERATOR:
+        api.apply_text((examples / name).read_text())
+    with steps.step("a virtual machine: kubectl apply -f examples/vm.yaml"):
+        api.apply_text((examples / "vm.yaml").read_text())
+        api.wait("condition=Ready", f"vm.corral.dev/{HELLO}", seconds=120)
+    address = _address(api, HELLO)
+    with steps.step(f"its own answer: curl http://{address}/"):
+        answer = answers(address)
+    steps.say(f"    {answer}")
+    _print(api, steps, "get", "vm.corral.dev", "-o", "wide")
+
+    with steps.step("its QEMU killed, and the guest back"):
+        before = boots(address)
+        os.kill(qemu_pid(lab.host(1), HELLO), signal.SIGKILL)
+        _until_rebooted(address, before)
+        api.wait("condition=Ready", f"vm.corral.dev/{HELLO}", seconds=60)
+        after = _address(api, HELLO)
+    steps.say(f"    http://{after}/ answers again, from the same disk and {_same(address, after)}")
+
+    with steps.step("a mistake: kubectl apply -f examples/vm-wrong-image.yaml"):
+        api.apply_text((examples / "vm-wrong-image.yaml").read_text())
+        api.wait("jsonpath={.status.observedGeneration}=1", f"vm.corral.dev/{MISTAKEN}", seconds=30)
+    _print(api, steps, "get", f"vm.corral.dev/{MISTAKEN}", "-o", "wide")
+    steps.say("    " + _ready(api, MISTAKEN)["message"])
+    api.run("delete", f"vm.corral.dev/{MISTAKEN}")
+    _farewell(lab, steps, address)
+
+
+def answers(address: str, path: str = "/", *, within: float = ANSWERS_WITHIN) -> str:
+    """What the guest's own web server says. Raises `errors.LabError` where it says nothing in time."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            # The lab's own guest, at an address that the lab routes: never a proxy's business.
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            with opener.open(f"http://{address}{path}", timeout=2) as answer:
+                return str(answer.read().decode().strip())
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise errors.LabError(
+                    f"The guest does not answer at http://{address}{path} after {within:.0f} s ({error}).",
+                    next_step="Look at its console's log, in the folder of its host below the lab's folder.",
+                ) from error
+            time.sleep(0.1)
+
+
+def boots(address: str) -> int:
+    """How many times the guest's root disk was booted from, as the guest counts."""
+    return int(json.loads(answers(address, "/meta.json"))["boots"])
+
+
+def qemu_pid(host: namespace.Host, name: str) -> int:
+    """The pid of the guest's QEMU on this host. Raises `errors.LabError` where none runs there."""
+    for file in (host.own("/run") / "libvirt" / "qemu").glob(f"{NAMESPACE}.{name}.*.pid"):
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            return int(file.read_text())
+    raise errors.LabError(
+        f"No QEMU of VirtualMachine {name} runs on host {host.name}.", next_step="kubectl get vm.corral.dev -o wide"
+    )
+
+
+def _until_rebooted(address: str, before: int) -> None:
+    deadline = time.monotonic() + ANSWERS_WITHIN
+    while boots(address) <= before:
+        if time.monotonic() > deadline:
+            raise errors.LabError("The guest did not come back.", next_step="kubectl get vm.corral.dev -o wide")
+        time.sleep(0.2)
+
+
+def _address(api: kubectl.Kubectl, name: str) -> str:
+    status = api.get(f"vm.corral.dev/{name}")["status"]
+    return str(status["placement"]["addresses"][0]["address"])
+
+
+def _ready(api: kubectl.Kubectl, name: str) -> dict[str, str]:
+    conditions = api.get(f"vm.corral.dev/{name}")["status"]["conditions"]
+    return next(one for one in conditions if one["type"] == "Ready")
+
+
+def _same(before: str, after: str) -> str:
+    return "at the same address" if before == after else f"at another address than {before}"
+
+
+def _print(api: kubectl.Kubectl, steps: progress.Steps, *arguments: str) -> None:
+    steps.say(f"    $ kubectl {' '.join(arguments)}")
+    for line in api.run(*arguments).splitlines():
+        steps.say(f"    {line}")
+
+
+def _farewell(lab: Lab, steps: progress.Steps, address: str) -> None:
+    where = lab.folder.env
+    short = where.relative_to(Path.cwd()) if where.is_relative_to(Path.cwd()) else where
+    steps.say(
+        f"""
+The cloud is up, and stays up. From this shell:
+
+    source {short}
+    ping -c 3 {address}
+    kubectl get vm.corral.dev -o wide
+    kubectl explain vm.spec
+
+`make demo-down` takes it down and leaves nothing behind."""
+    )

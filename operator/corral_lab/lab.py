@@ -1,0 +1,228 @@
+"""The lab as a whole: control plane, controller, hosts with their agents, images, and how a shell reaches the guests.
+
+`corral lab`, the demo and the tests' fixture use it. `up` is level-triggered: it looks at what runs and does what is
+missing, so that run again it mends, and on a lab that is well it takes a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral import access
+from corral.api import v1alpha1
+from corral.crds import generate
+from corral_lab import errors, files, kubectl, objects, paths, process, progress, state
+from corral_lab.control_plane import plane
+from corral_lab.guest import build as guest_build
+from corral_lab.host import libvirtd, lifecycle, management, namespace
+from corral_lab.host import programs as host_programs
+from corral_lab.programs import build
+
+CONTROLLER = "controller"
+IMAGES = "images"
+AGENT = "agent"
+READY_WITHIN = 90
+"""Seconds until every Host must be Ready."""
+
+_SECTION = "lab"
+_MANAGEMENT = ipaddress.IPv4Network("100.88.0.0/24")
+_GUESTS = ipaddress.IPv4Network("10.77.0.0/24")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a lab is made of. Two labs side by side differ in both prefixes."""
+
+    hosts: int = 1
+    management: ipaddress.IPv4Network = _MANAGEMENT
+    guests: ipaddress.IPv4Network = _GUESTS
+
+    @property
+    def address(self) -> ipaddress.IPv4Address:
+        """The machine's end: where the API server and the image server listen."""
+        return self.management.network_address + 1
+
+    def host_address(self, number: int) -> ipaddress.IPv4Address:
+        """The management address of the host of this number, from 1."""
+        return self.management.network_address + 10 + number
+
+    def wire(self) -> dict[str, object]:
+        return {"hosts": self.hosts, "management": str(self.management), "guests": str(self.guests)}
+
+
+class Lab:
+    """One lab, in one folder. All that is needed of the machine is root and the packages that `make setup` installs."""
+
+    def __init__(self, folder: paths.LabDir, cache: paths.Cache) -> None:
+        self.folder = folder
+        self.cache = cache
+
+    @property
+    def name(self) -> str:
+        """Names this lab's namespaces: two folders of the same name are two labs."""
+        word = re.sub(r"[^a-z0-9]+", "-", self.folder.root.name.lower()).strip("-")[:16] or "lab"
+        return f"{word}-{hashlib.sha256(str(self.folder.root).encode()).hexdigest()[:4]}"
+
+    def options(self) -> Options | None:
+        """What the lab was last brought up with; None where it never was."""
+        kept = state.read(self.folder, _SECTION)
+        if not kept:
+            return None
+        networks = {name: ipaddress.IPv4Network(kept[name]) for name in ("management", "guests")}
+        return Options(hosts=int(kept["hosts"]), **networks)
+
+    def hosts(self) -> tuple[namespace.Host, ...]:
+        """The hosts that this lab has, or had when it was last up."""
+        count = (self.options() or Options(hosts=0)).hosts
+        return tuple(self.host(number) for number in range(1, count + 1))
+
+    def host(self, number: int) -> namespace.Host:
+        """The host of this number, from 1."""
+        name = f"h{number}"
+        return namespace.Host(lab=self.name, name=name, folder=self.folder.root / "hosts" / name)
+
+    def up(self, options: Options, steps: progress.Steps) -> kubectl.Kubectl:
+        """Bring everything up, and return a kubectl with all rights. Raises `errors.LabError`."""
+        _check_root()
+        programs = build.provide(self.cache, os.environ, steps)
+        image = guest_build.provide(self.cache, steps)
+        self.folder.create()
+        net = management.Management(options.address)
+        net.up(options.management)
+        self._remember(options)
+        control_plane = plane.ControlPlane(self.folder, programs, str(options.address))
+        control_plane.start(steps)
+        api = kubectl.Kubectl(programs.kubectl, self.folder.kubeconfig)
+        with steps.step("Corral's kinds and rights"):
+            kinds = [generate.crd(one.kind, one.spec, one.status, one.description) for one in v1alpha1.RESOURCES]
+            api.apply(*kinds)
+            api.apply_text(access.manifests())
+            api.wait("condition=Established", "crd", *(one.kind.crd_name for one in v1alpha1.RESOURCES))
+        process.start(self._images(options, image.folder))
+        process.start(self._controller(control_plane))
+        with steps.step(f"{options.hosts} {'host' if options.hosts == 1 else 'hosts'}"):
+            for number in range(1, options.hosts + 1):
+                self._host_up(options, number, net)
+                self._agent_up(control_plane, number)
+            api.apply(objects.image(image, self._url(options)), *(objects.host(one.name) for one in self.hosts()))
+            if options.hosts:
+                net.route_guests(options.guests, self.host(1), options.host_address(1), self.hosts())
+        with steps.step("agents answer") as step:
+            step.note("waiting for every Host to be Ready")
+            if options.hosts:
+                api.wait("condition=Ready", "hosts.corral.dev", "--all", seconds=READY_WITHIN)
+        return api
+
+    def restart(self) -> None:
+        """Start the controller and the agents anew, as after a change of their code. Guests run on."""
+        control_plane = self._running_plane()
+        process.stop(self._pid_file(CONTROLLER))
+        process.start(self._controller(control_plane))
+        for number, host in enumerate(self.hosts(), start=1):
+            host_programs.stop(host, AGENT)
+            self._agent_up(control_plane, number)
+
+    def down(self, *, keep: bool) -> None:
+        """End everything: no process, namespace, mount, interface or route is left, and no file unless `keep`."""
+        _check_root()
+        options = self.options()
+        process.stop(self._pid_file(CONTROLLER))
+        for host in self.hosts():
+            host_programs.stop(host, AGENT)
+            management.disconnect(host)
+            (lifecycle.stop if keep else lifecycle.down)(host)
+        process.stop(self._pid_file(IMAGES))
+        plane.stop(self.folder)
+        if options is not None:
+            management.Management(options.address).down()
+        if not keep:
+            self.folder.remove()
+
+    def status(self) -> Iterator[plane.Status]:
+        """Every process of the lab as it is now."""
+        yield from plane.status(self.folder)
+        for name in (IMAGES, CONTROLLER):
+            yield _seen(name, process.find(self._pid_file(name)))
+        for host in self.hosts():
+            yield _seen(f"{host.name} supervisor", process.find(host.supervisor))
+            for name in (libvirtd.NAME, AGENT):
+                yield _seen(f"{host.name} {name}", host_programs.find(host, name))
+
+    def _remember(self, options: Options) -> None:
+        before = self.options()
+        if before is not None and before != options:
+            raise errors.LabError(
+                f"The lab in {self.folder.root} is there with other options: {before.hosts} host(s), "
+                f"management {before.management}, guests {before.guests}.",
+                next_step="Take it down first, with `corral lab down`, or name another folder with --dir.",
+            )
+        with files.hold(self.folder.lock):
+            kept = state.read(self.folder, _SECTION)
+            port = kept.get("imagesPort") or _free_port(str(options.address))
+            state.write(self.folder, _SECTION, {**options.wire(), "imagesPort": port})
+
+    def _running_plane(self) -> plane.ControlPlane:
+        programs = build.provide(self.cache, os.environ, progress.silent())
+        address = plane.remembered_address(self.folder)
+        if address is None:
+            raise errors.LabError(f"There is no lab in {self.folder.root}.", next_step="Bring one up: `corral lab up`.")
+        return plane.ControlPlane(self.folder, programs, address)
+
+    def _url(self, options: Options) -> str:
+        return f"http://{options.address}:{state.read(self.folder, _SECTION)['imagesPort']}"
+
+    def _images(self, options: Options, folder: Path) -> process.Daemon:
+        port = str(state.read(self.folder, _SECTION)["imagesPort"])
+        argv = ("-m", "corral_lab.guest.serve", "--folder", str(folder), "--address", str(options.address))
+        return self._daemon(IMAGES, (*argv, "--port", port))
+
+    def _controller(self, control_plane: plane.ControlPlane) -> process.Daemon:
+        kubeconfig = control_plane.kubeconfig("corral:controller")
+        return self._daemon(CONTROLLER, ("-m", "corral", "controller", "run", "--kubeconfig", str(kubeconfig)))
+
+    def _daemon(self, name: str, argv: tuple[str, ...]) -> process.Daemon:
+        return process.Daemon(name, (sys.executable, *argv), self._pid_file(name), self.folder.logs / f"{name}.log")
+
+    def _pid_file(self, name: str) -> Path:
+        return self.folder.run / f"{name}.pid"
+
+    def _host_up(self, options: Options, number: int, net: management.Management) -> None:
+        host = self.host(number)
+        host.folder.parent.mkdir(mode=0o711, exist_ok=True)
+        lifecycle.up(host)
+        net.connect(host, options.host_address(number))
+        libvirtd.start(host)
+
+    def _agent_up(self, control_plane: plane.ControlPlane, number: int) -> None:
+        host = self.host(number)
+        kubeconfig = control_plane.kubeconfig(f"corral:agent:{host.name}")
+        argv = ("agent", "run", "--host", host.name, "--kubeconfig", str(kubeconfig))
+        state_folder = ("--state", str(host.folder / "corral"))
+        host_programs.start(host, AGENT, (sys.executable, "-m", "corral", *argv, *state_folder))
+
+
+def _seen(name: str, running: process.Running | None) -> plane.Status:
+    if running is None:
+        return plane.Status(name, pid=None, missing="it does not run", memory=0)
+    return plane.Status(name, running.pid, missing=None, memory=process.memory(running.pid))
+
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise errors.LabError(
+            "The lab makes network namespaces and starts hypervisors: it needs root.",
+            next_step="Run the same command with sudo, or as root.",
+        )

@@ -1,0 +1,47 @@
+"""The objects that a lab writes itself: its hosts, and its image, whose sums exist only after it was built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from corral.api import schema
+from corral_lab.guest import build
+
+IMAGE = "lab"
+
+
+def host(name: str) -> dict[str, Any]:
+    """A Host."""
+    return _object("Host", name, {})
+
+
+def image(built: build.GuestImage, server: str) -> dict[str, Any]:
+    """The ClusterImage `lab`: the small guest, served by the lab."""
+    files = {part: getattr(built, part) for part in ("root", "kernel", "initramfs")}
+    sources = {part: {"url": f"{server}/{file.path.name}", "sha256": file.sha256} for part, file in files.items()}
+    boot = {part: sources[part] for part in ("kernel", "initramfs")}
+    spec = {
+        "source": sources["root"],
+        "format": "qcow2",
+        "directBoot": {**boot, "commandLine": built.command_line},
+    }
+    return _object("ClusterImage", IMAGE, spec)
+
+
+def vm_class(name: str, memory: str) -> dict[str, Any]:
+    """A VirtualMachineClass of one CPU."""
+    return _object("VirtualMachineClass", name, {"cpu": 1, "memory": memory})
+
+
+def pool(name: str, *prefixes: str) -> dict[str, Any]:
+    """An IPPool."""
+    return _object("IPPool", name, {"prefixes": list(prefixes)})
+
+
+def network(name: str, *pools: str) -> dict[str, Any]:
+    """A ClusterNetwork."""
+    return _object("ClusterNetwork", name, {"poolRefs": [{"name": one} for one in pools]})
+
+
+def _object(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": schema.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}

@@ -1,0 +1,36 @@
+"""Fixtures that several areas share. Thin: what they start is the lab's own library."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from corral_lab import paths, progress
+from corral_lab.control_plane import components, plane
+from corral_lab.programs import build, recipe
+
+
+@pytest.fixture(scope="session")
+def programs() -> recipe.Programs:
+    """The control plane's programs; where they are not on this machine yet, this builds them."""
+    return build.provide(paths.Cache.find(os.environ), os.environ, progress.silent())
+
+
+@pytest.fixture(scope="session")
+def control_plane(programs: recipe.Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[plane.ControlPlane]:
+    """One control plane for the whole run; or that of the lab in `$CORRAL_TEST_LAB`, which is left running."""
+    if kept := os.environ.get("CORRAL_TEST_LAB"):
+        lab = paths.LabDir.at(pathlib.Path(kept))
+        running = plane.ControlPlane(lab, programs, plane.remembered_address(lab) or components.LOOPBACK)
+        running.start(progress.silent())
+        yield running
+        return
+    own = plane.ControlPlane(paths.LabDir.at(tmp_path_factory.mktemp("lab")), programs)
+    try:
+        own.start(progress.silent())
+        yield own
+    finally:
+        own.stop()
