@@ -34,3 +34,18 @@ def control_plane(programs: recipe.Programs, tmp_path_factory: pytest.TempPathFa
         yield own
     finally:
         own.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> pathlib.Path:
+    """A kubeconfig with all rights, for the tests that any cluster can serve.
+
+    The cluster of `$CORRAL_TEST_KUBECONFIG` (a plain KUBECONFIG may be somebody's production, and is not taken); a kind
+    cluster by pytest-kind where `$CORRAL_TEST_KIND` is set and Docker works (not run so far); else our control plane.
+    """
+    if given := os.environ.get("CORRAL_TEST_KUBECONFIG"):
+        return pathlib.Path(given)
+    if os.environ.get("CORRAL_TEST_KIND"):
+        return pathlib.Path(request.getfixturevalue("kind_cluster").kubeconfig_path)
+    own: plane.ControlPlane = request.getfixturevalue("control_plane")
+    return own.lab.kubeconfig

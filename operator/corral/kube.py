@@ -10,7 +10,7 @@ import json
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -59,11 +59,9 @@ class Collection:
 
     def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
         """The path of the collection, or of one object in it; a namespaced one without namespace is all namespaces'."""
-        parts = [self.root]
-        if self.namespaced and namespace is not None:
-            parts += ["namespaces", namespace]
+        parts = ["namespaces", namespace] if self.namespaced and namespace is not None else []
         parts += [part for part in (self.plural, name, subresource) if part is not None]
-        return "/".join(part if part.startswith("/") else urllib.parse.quote(part, safe="") for part in parts)
+        return "/".join([self.root, *(urllib.parse.quote(part, safe="") for part in parts)])
 
 
 def collection(resource: schema.Resource) -> Collection:
@@ -101,7 +99,7 @@ class Kube:
         self._api = api
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None, *, user_agent: str, connections: int = 32) -> Kube:
+    async def connect(cls, kubeconfig: str | None, *, user_agent: str, connections: int = 32) -> Self:
         """Connect by a kubeconfig, or from inside a cluster where there is none."""
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = connections
@@ -147,8 +145,8 @@ class Kube:
         query = {"limit": str(PAGE)} | ({"labelSelector": label_selector} if label_selector else {})
         while True:
             page = await self._request("GET", where.path(namespace), query=query, headers={"Accept": accept})
-            # Items of a list carry no kind of their own.
-            yield [{"apiVersion": where.api_version, "kind": where.kind, **item} for item in page["items"]]
+            # Items of a list carry no kind of their own; an empty list of metadata has null for its items.
+            yield [{"apiVersion": where.api_version, "kind": where.kind, **item} for item in page["items"] or ()]
             token = page["metadata"].get("continue")
             if not token:
                 return
@@ -192,14 +190,20 @@ class Kube:
         path = where.path(obj["metadata"].get("namespace"), obj["metadata"]["name"])
         return await self._request("PUT", path, body=obj, query=dict(_STRICT))
 
-    async def delete(self, where: Collection, seen: Mapping[str, Any]) -> None:
-        """Delete the object that was seen, and none that has its name since. Gone already is well."""
+    async def delete(self, where: Collection, seen: Mapping[str, Any]) -> Object | None:
+        """Delete the object that was seen, and none that has its name since. Gone already is well.
+
+        What is left of it until its finalizers are gone; None where nothing is.
+        """
         path = where.path(seen["metadata"].get("namespace"), seen["metadata"]["name"])
         try:
-            await self._request("DELETE", path, body={"preconditions": {"uid": seen["metadata"]["uid"]}})
+            answer = await self._request("DELETE", path, body={"preconditions": {"uid": seen["metadata"]["uid"]}})
         except ApiRefused as error:
             if error.status != 404:
                 raise
+            return None
+        # The object itself, or a Status that says that it is gone.
+        return answer if answer.get("kind") == where.kind and answer["metadata"].get("finalizers") else None
 
     async def _request(
         self,

@@ -103,13 +103,17 @@ class Store:
         old = self._objects[key.plural].get(key)
         was_asked = old is not None and asked.uid == old["metadata"]["uid"]
         if old is not None and was_asked and (answer is None or answer["metadata"]["uid"] != asked.uid):
-            self._bury(old["metadata"]["uid"])
+            self.bury(old["metadata"]["uid"])
             self._replace(key, old, None)
         if answer is not None:
             self.put(where, answer)
 
-    def _bury(self, uid: str) -> None:
-        # A late event of an object that is gone must not bring it back.
+    def is_buried(self, uid: str) -> bool:
+        """Whether the object of this uid is proven gone."""
+        return uid in self._gone
+
+    def bury(self, uid: str) -> None:
+        """The object of this uid is proven gone: a late event must not bring it back."""
         self._gone[uid] = None
         if len(self._gone) > _TOMBSTONES:
             self._gone.popitem(last=False)

@@ -53,13 +53,15 @@ def up(
 def demo(
     folder: Folder = _HERE,
     management: Management = str(_DEFAULT.management),
+    guests: Guests = str(_DEFAULT.guests),
 ) -> None:
     """Bring the lab up, apply the examples, and show what Corral does with them."""
     with _sentences():
         console = rich.console.Console()
         lab = _lab(folder)
-        api = lab.up(_options(_DEFAULT.hosts, management, str(_DEFAULT.guests)), progress.Steps(console))
-        tour.show(lab, api, progress.Steps(console), Path.cwd() / "examples")
+        options = _options(_DEFAULT.hosts, management, guests)
+        api = lab.up(options, progress.Steps(console))
+        tour.show(lab, api, progress.Steps(console), tour.Examples(Path.cwd() / "examples", options.guests))
 
 
 @app.command()

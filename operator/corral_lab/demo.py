@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import signal
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from corral_lab import errors, kubectl, progress
 from corral_lab.host import namespace
@@ -22,12 +26,28 @@ ANSWERS_WITHIN = 90.0
 _OPERATOR = ("operator/classes.yaml", "operator/network.yaml", "operator/cloud.yaml")
 
 
-def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The project's examples, and the prefix that this lab routes: the pool of the examples has the default lab's."""
+
+    folder: Path
+    guests: ipaddress.IPv4Network
+
+    def text(self, name: str) -> str:
+        """The manifests of one file, as they are applied to this lab."""
+        manifests = list(yaml.safe_load_all((self.folder / name).read_text()))
+        for one in manifests:
+            if one["kind"] == "IPPool":
+                one["spec"]["prefixes"] = [str(self.guests)]
+        return yaml.safe_dump_all(manifests, sort_keys=False)
+
+
+def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Examples) -> None:
     """Run the tour on a lab that is up. Raises `errors.LabError` where something does not come true."""
     for name in _OPERATOR:
-        api.apply_text((examples / name).read_text())
+        api.apply_text(examples.text(name))
     with steps.step("a virtual machine: kubectl apply -f examples/vm.yaml"):
-        api.apply_text((examples / "vm.yaml").read_text())
+        api.apply_text(examples.text("vm.yaml"))
         api.wait("condition=Ready", f"vm.corral.dev/{HELLO}", seconds=120)
     address = _address(api, HELLO)
     with steps.step(f"its own answer: curl http://{address}/"):
@@ -44,7 +64,7 @@ def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Path) 
     steps.say(f"    http://{after}/ answers again, from the same disk and {_same(address, after)}")
 
     with steps.step("a mistake: kubectl apply -f examples/vm-wrong-image.yaml"):
-        api.apply_text((examples / "vm-wrong-image.yaml").read_text())
+        api.apply_text(examples.text("vm-wrong-image.yaml"))
         api.wait("jsonpath={.status.observedGeneration}=1", f"vm.corral.dev/{MISTAKEN}", seconds=30)
     _print(api, steps, "get", f"vm.corral.dev/{MISTAKEN}", "-o", "wide")
     steps.say("    " + _ready(api, MISTAKEN)["message"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from corral_lab import errors
 
 @dataclass(frozen=True, slots=True)
 class Kubectl:
-    """The program and the kubeconfig that it uses. Every call raises `errors.LabError` with kubectl's own words."""
+    """The program, the kubeconfig that it uses, and the folder in which it keeps what it learns of the API.
+
+    Every call raises `errors.LabError` with kubectl's own words.
+    """
 
     program: Path
     kubeconfig: Path
+    cache: Path
 
     def apply(self, *objects: Mapping[str, Any]) -> None:
         """Apply objects, by server-side apply."""
@@ -39,9 +44,13 @@ class Kubectl:
 
     def run(self, *arguments: str, given: str | None = None, limit: float = 60) -> str:
         """What kubectl prints; `given` is its input, `limit` in seconds."""
-        command = [str(self.program), "--kubeconfig", str(self.kubeconfig), *arguments]
+        command = [str(self.program), "--kubeconfig", str(self.kubeconfig), "--cache-dir", str(self.cache), *arguments]
+        # The API server is on this machine: a proxy that the caller's environment names could not reach it.
+        environ = os.environ | {"NO_PROXY": "*", "no_proxy": "*"}
         try:
-            done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=limit, check=False)
+            done = subprocess.run(
+                command, env=environ, input=given, capture_output=True, text=True, timeout=limit, check=False
+            )
         except subprocess.TimeoutExpired:
             raise _failed(arguments, f"it took longer than {limit:.0f} s") from None
         if done.returncode != 0:

@@ -19,12 +19,12 @@ from pathlib import Path
 from corral import access
 from corral.api import v1alpha1
 from corral.crds import generate
-from corral_lab import errors, files, kubectl, objects, paths, process, progress, state
+from corral_lab import errors, files, kubectl, objects, paths, process, progress, shell, state
 from corral_lab.control_plane import plane
 from corral_lab.guest import build as guest_build
 from corral_lab.host import libvirtd, lifecycle, management, namespace
 from corral_lab.host import programs as host_programs
-from corral_lab.programs import build
+from corral_lab.programs import build, recipe
 
 CONTROLLER = "controller"
 IMAGES = "images"
@@ -53,6 +53,19 @@ class Options:
     def host_address(self, number: int) -> ipaddress.IPv4Address:
         """The management address of the host of this number, from 1."""
         return self.management.network_address + 10 + number
+
+    def check(self) -> None:
+        """Raises `errors.LabError` for prefixes that can't be had together, or are too small."""
+        if self.management.overlaps(self.guests):
+            raise errors.LabError(
+                f"The management prefix {self.management} and the prefix of the guests {self.guests} overlap.",
+                next_step="Give two that share no address, such as --management 100.99.0.0/24 --guests 10.99.0.0/24.",
+            )
+        if self.host_address(self.hosts) not in self.management:
+            raise errors.LabError(
+                f"The management prefix {self.management} is too small for {self.hosts} host(s).",
+                next_step="Give a larger one, such as --management 100.99.0.0/24.",
+            )
 
     def wire(self) -> dict[str, object]:
         return {"hosts": self.hosts, "management": str(self.management), "guests": str(self.guests)}
@@ -92,15 +105,19 @@ class Lab:
     def up(self, options: Options, steps: progress.Steps) -> kubectl.Kubectl:
         """Bring everything up, and return a kubectl with all rights. Raises `errors.LabError`."""
         _check_root()
+        person = shell.Person.find(os.environ)
+        net = management.Management(self.name, options.address)
+        self._check(options, net)
+        shell.make(self.cache.root, person)
         programs = build.provide(self.cache, os.environ, steps)
-        image = guest_build.provide(self.cache, steps)
+        image = self._guest_image(steps)
+        shell.make(self.folder.root.parent, person)
         self.folder.create()
-        net = management.Management(options.address)
-        net.up(options.management)
-        self._remember(options)
+        self._remember(options, net, image)
         control_plane = plane.ControlPlane(self.folder, programs, str(options.address))
         control_plane.start(steps)
-        api = kubectl.Kubectl(programs.kubectl, self.folder.kubeconfig)
+        shell.write(self.folder, programs.kubectl, (options.management, options.guests), person)
+        api = self.kubectl(programs)
         with steps.step("Corral's kinds and rights"):
             kinds = [generate.crd(one.kind, one.spec, one.status, one.description) for one in v1alpha1.RESOURCES]
             api.apply(*kinds)
@@ -121,6 +138,11 @@ class Lab:
                 api.wait("condition=Ready", "hosts.corral.dev", "--all", seconds=READY_WITHIN)
         return api
 
+    def kubectl(self, programs: recipe.Programs | None = None) -> kubectl.Kubectl:
+        """A kubectl with all rights on this lab, which was up before."""
+        found = programs or build.provide(self.cache, os.environ, progress.silent())
+        return kubectl.Kubectl(found.kubectl, self.folder.kubeconfig, self.folder.kubectl_cache)
+
     def restart(self) -> None:
         """Start the controller and the agents anew, as after a change of their code. Guests run on."""
         control_plane = self._running_plane()
@@ -128,7 +150,11 @@ class Lab:
         process.start(self._controller(control_plane))
         for number, host in enumerate(self.hosts(), start=1):
             host_programs.stop(host, AGENT)
-            self._agent_up(control_plane, number)
+            self.start_agent(number)
+
+    def start_agent(self, number: int) -> None:
+        """Make the agent of the host of this number run; nothing where it does. The lab was up before."""
+        self._agent_up(self._running_plane(), number)
 
     def down(self, *, keep: bool) -> None:
         """End everything: no process, namespace, mount, interface or route is left, and no file unless `keep`."""
@@ -142,7 +168,7 @@ class Lab:
         process.stop(self._pid_file(IMAGES))
         plane.stop(self.folder)
         if options is not None:
-            management.Management(options.address).down()
+            management.Management(self.name, options.address).down()
         if not keep:
             self.folder.remove()
 
@@ -156,7 +182,9 @@ class Lab:
             for name in (libvirtd.NAME, AGENT):
                 yield _seen(f"{host.name} {name}", host_programs.find(host, name))
 
-    def _remember(self, options: Options) -> None:
+    def _check(self, options: Options, net: management.Management) -> None:
+        """Refuse what can't be, before anything is changed."""
+        options.check()
         before = self.options()
         if before is not None and before != options:
             raise errors.LabError(
@@ -164,10 +192,27 @@ class Lab:
                 f"management {before.management}, guests {before.guests}.",
                 next_step="Take it down first, with `corral lab down`, or name another folder with --dir.",
             )
+        members = tuple(self.host(number) for number in range(1, options.hosts + 1))
+        net.check(options.management, options.guests, members)
+
+    def _guest_image(self, steps: progress.Steps) -> guest_build.GuestImage:
+        """What the lab's image was made from first: its disks are clones of it, and its object never changes."""
+        kept = guest_build.load(self.cache, state.read(self.folder, _SECTION).get("guest", "none"))
+        if kept is None:
+            return guest_build.provide(self.cache, steps)
+        if not guest_build.is_newest(kept):
+            steps.say("This lab keeps the guest image that it began with; for the newer one, `corral lab down` first.")
+        return kept
+
+    def _remember(self, options: Options, net: management.Management, image: guest_build.GuestImage) -> None:
+        """Keep the options before the first change, so that `down` knows what to take back; then the first change."""
         with files.hold(self.folder.lock):
             kept = state.read(self.folder, _SECTION)
+            state.write(self.folder, _SECTION, {**kept, **options.wire()})
+            net.up(options.management)
             port = kept.get("imagesPort") or _free_port(str(options.address))
-            state.write(self.folder, _SECTION, {**options.wire(), "imagesPort": port})
+            chosen = {"imagesPort": port, "guest": image.folder.name}
+            state.write(self.folder, _SECTION, {**options.wire(), **chosen})
 
     def _running_plane(self) -> plane.ControlPlane:
         programs = build.provide(self.cache, os.environ, progress.silent())
@@ -181,15 +226,18 @@ class Lab:
 
     def _images(self, options: Options, folder: Path) -> process.Daemon:
         port = str(state.read(self.folder, _SECTION)["imagesPort"])
-        argv = ("-m", "corral_lab.guest.serve", "--folder", str(folder), "--address", str(options.address))
-        return self._daemon(IMAGES, (*argv, "--port", port))
+        where = ("--folder", str(folder), "--address", str(options.address), "--port", port)
+        return self._daemon(IMAGES, self._python("corral_lab.guest.serve", *where))
 
     def _controller(self, control_plane: plane.ControlPlane) -> process.Daemon:
         kubeconfig = control_plane.kubeconfig("corral:controller")
-        return self._daemon(CONTROLLER, ("-m", "corral", "controller", "run", "--kubeconfig", str(kubeconfig)))
+        return self._daemon(CONTROLLER, self._python("corral", "controller", "run", "--kubeconfig", str(kubeconfig)))
+
+    def _python(self, module: str, *arguments: str) -> tuple[str, ...]:
+        return ("env", f"TMPDIR={self.folder.temporary}", sys.executable, "-m", module, *arguments)
 
     def _daemon(self, name: str, argv: tuple[str, ...]) -> process.Daemon:
-        return process.Daemon(name, (sys.executable, *argv), self._pid_file(name), self.folder.logs / f"{name}.log")
+        return process.Daemon(name, argv, self._pid_file(name), self.folder.logs / f"{name}.log")
 
     def _pid_file(self, name: str) -> Path:
         return self.folder.run / f"{name}.pid"
@@ -204,9 +252,8 @@ class Lab:
     def _agent_up(self, control_plane: plane.ControlPlane, number: int) -> None:
         host = self.host(number)
         kubeconfig = control_plane.kubeconfig(f"corral:agent:{host.name}")
-        argv = ("agent", "run", "--host", host.name, "--kubeconfig", str(kubeconfig))
-        state_folder = ("--state", str(host.folder / "corral"))
-        host_programs.start(host, AGENT, (sys.executable, "-m", "corral", *argv, *state_folder))
+        settings = ("--host", host.name, "--kubeconfig", str(kubeconfig), "--state", str(host.folder / "corral"))
+        host_programs.start(host, AGENT, self._python("corral", "agent", "run", *settings))
 
 
 def _seen(name: str, running: process.Running | None) -> plane.Status:

@@ -81,6 +81,21 @@ class LabDir:
         return self.root / "run"
 
     @property
+    def temporary(self) -> Path:
+        """What stands in for /tmp: a daemon that is killed leaves its files, keys among them, with the lab."""
+        return self.run / "tmp"
+
+    @property
+    def kubectl_cache(self) -> Path:
+        """What the lab's own kubectl keeps, so that it leaves nothing in anybody's home."""
+        return self.run / "kubectl"
+
+    @property
+    def shell_cache(self) -> Path:
+        """What the kubectl of a person's shell keeps."""
+        return self.root / "kubectl"
+
+    @property
     def state(self) -> Path:
         return self.root / "state.json"
 
@@ -105,7 +120,7 @@ class LabDir:
                     f"{self.root} is not empty, and no lab.", next_step="Name a new or an empty folder with --dir."
                 )
             files.replace(self.state, "{}\n")
-        for folder in (self.kubeconfigs, self.pki, self.etcd, self.logs, self.run):
+        for folder in (self.kubeconfigs, self.pki, self.etcd, self.logs, self.run, self.temporary):
             folder.mkdir(mode=0o700, exist_ok=True)
 
     def remove(self) -> None:

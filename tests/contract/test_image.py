@@ -417,7 +417,7 @@ async def test_a_fetch_ends_when_nobody_waits_any_more_and_not_before(
 
 async def asked(server: Server, times: int) -> None:
     async with asyncio.timeout(5):
-        while len(server.asked) < times:  # noqa: ASYNC110 - the server is in this loop, and this is its only news
+        while len(server.asked) < times:
             await asyncio.sleep(0.01)
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
+import yaml
 
-from corral import kube
+from corral import access, kube
 from corral.api import v1alpha1
 from corral.crds import generate
 from corral_lab.control_plane import plane
 
+from . import simulated_cloud
+
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_ROLES = {
+    "ClusterRole": kube.Collection(_RBAC, "ClusterRole", "clusterroles", namespaced=False),
+    "ClusterRoleBinding": kube.Collection(_RBAC, "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
+}
 _CRDS = kube.Collection(
     "/apis/apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
@@ -47,3 +57,46 @@ async def _served(api: kube.Kube, name: str) -> None:
         if any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
             return
         await asyncio.sleep(0.05)
+
+
+@pytest_asyncio.fixture(scope="session")
+async def roles(admin: kube.Kube) -> None:
+    """What the controller and the agents may do, and no more."""
+    for wanted in yaml.safe_load_all(access.manifests()):
+        where = _ROLES[wanted["kind"]]
+        found = await admin.get(where, None, wanted["metadata"]["name"])
+        if found is None:
+            await admin.create(where, wanted)
+        else:
+            await admin.patch(where, found, {"rules": wanted["rules"]} if "rules" in wanted else {})
+
+
+@pytest_asyncio.fixture
+async def cloud(
+    control_plane: plane.ControlPlane, admin: kube.Kube, crds: None, roles: None, tmp_path: pathlib.Path
+) -> AsyncIterator[simulated_cloud.SimulatedCloud]:
+    """The controller and two hosts in memory, with a class, an image, a pool and a network."""
+    async with simulated_cloud.running(control_plane, admin, tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module")
+async def shared_cloud(
+    control_plane: plane.ControlPlane,
+    admin: kube.Kube,
+    crds: None,
+    roles: None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[simulated_cloud.SimulatedCloud]:
+    """One cloud for all tests of a module, where each leaves it as it was: empty, with its controller running."""
+    folder = tmp_path_factory.mktemp("hosts")
+    async with simulated_cloud.running(control_plane, admin, folder) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def lent_cloud(shared_cloud: simulated_cloud.SimulatedCloud) -> AsyncIterator[simulated_cloud.SimulatedCloud]:
+    """The shared cloud, empty again after the test."""
+    shared_cloud.mark()
+    yield shared_cloud
+    await shared_cloud.empty()

@@ -236,6 +236,7 @@ async def test_an_instance_that_lost_its_finalizer_leaves_an_orphan_that_runs_on
 async def test_the_host_state_says_what_the_machine_is(rig: Rig) -> None:
     async with rig.agent():
         state = await rig.wait(HOST_STATES, rig.name, lambda obj: "conditions" in (obj or {})["status"])
+        await rig.wait(kube.LEASES, "corral-agent", lambda obj: obj is not None)
     assert state is not None
     status = state["status"]
     assert status["capacity"] == {"cpu": 64, "memory": "256Gi"}

@@ -101,7 +101,7 @@ def image() -> build.GuestImage:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[namespace.Host]:
     host = namespace.Host("guest-test", "g1", tmp_path_factory.mktemp("guest") / "g1")
-    machine = management.Management(LAB_ADDRESS)
+    machine = management.Management("guest-test", LAB_ADDRESS)
     try:
         lifecycle.up(host)
         machine.up(HOSTS)

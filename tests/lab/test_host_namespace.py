@@ -87,7 +87,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[namespace.
 
 @pytest.fixture
 def joined(hosts: tuple[namespace.Host, namespace.Host]) -> Iterator[management.Management]:
-    machine = management.Management(LAB_ADDRESS)
+    machine = management.Management(LAB, LAB_ADDRESS)
     try:
         machine.up(HOSTS)
         for host in hosts:
@@ -203,7 +203,7 @@ def test_a_prefix_that_is_taken_is_refused(
     joined.route_guests(part, two, ADDRESSES["n2"], others=[one])
     # Another lab's management network, too, finds that its prefix is taken.
     with pytest.raises(errors.LabError, match="management prefix"):
-        management.Management(ipaddress.IPv4Address("100.127.22.2")).up(HOSTS)
+        management.Management("other", ipaddress.IPv4Address("100.127.22.2")).up(HOSTS)
 
 
 def _routes() -> list[str]:
@@ -213,7 +213,7 @@ def _routes() -> list[str]:
 
 @pytest.mark.parametrize("killed", [False, True], ids=["orderly", "supervisor-killed"])
 def test_down_leaves_nothing(tmp_path: pathlib.Path, killed: bool) -> None:
-    machine = management.Management(LAB_ADDRESS)
+    machine = management.Management(LAB, LAB_ADDRESS)
     with _host("n3", tmp_path) as host:
         machine.up(HOSTS)
         machine.connect(host, ADDRESSES["n1"])

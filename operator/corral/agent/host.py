@@ -56,7 +56,9 @@ class HostStates:
     async def reconcile(self, key: kube.Key) -> float | None:
         """One report, in one PATCH, and none when nothing changed."""
         if self._store.is_doubtful(key):
-            self._store.settle(HOST_STATES, key, await self._api.get(HOST_STATES, key.namespace, key.name))
+            question = self._store.ask(key)
+            answer = await self._api.get(HOST_STATES, key.namespace, key.name)
+            self._store.settle(HOST_STATES, key, answer, question)
         obj = self._store.get(key)
         if obj is None or key.name != self._identity.host:
             return None

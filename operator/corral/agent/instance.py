@@ -142,7 +142,8 @@ class Instances:
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _ask(self, key: kube.Key) -> None:
-        self._store.settle(INSTANCES, key, await self._api.get(INSTANCES, key.namespace, key.name))
+        asked = self._store.ask(key)
+        self._store.settle(INSTANCES, key, await self._api.get(INSTANCES, key.namespace, key.name), asked)
 
 
 def _asked(obj: kube.Object, host: str, *, removed: bool = False) -> conclude.Asked:

@@ -39,9 +39,9 @@ class Rule:
     rule: str
     message: str
     field_path: str | None = None
-    reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"] = (
-        "FieldValueInvalid"
-    )
+    reason: Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"] = "FieldValueInvalid"
+    """Not FieldValueDuplicate: with it the API server tells nobody the message."""
+
     optional_old_self: bool = False
 
 
@@ -120,7 +120,7 @@ ObjectName = Annotated[
 """A DNS subdomain (RFC 1123): the name of any Kubernetes object."""
 
 Uid = Annotated[str, pydantic.Field(min_length=1, max_length=64)]
-Quantity = Annotated[
+_QuantityText = Annotated[
     str,
     pydantic.Field(
         min_length=1,
@@ -128,7 +128,18 @@ Quantity = Annotated[
         pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
     ),
 ]
-"""A Kubernetes quantity of bytes, such as `512Mi` or `2Gi`."""
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Quantity = Annotated[
+    _QuantityText,
+    pydantic.BeforeValidator(_as_text, json_schema_input_type=int | _QuantityText),
+    pydantic.Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
+]
+"""A Kubernetes quantity of bytes, such as `512Mi` or `2Gi`, or a bare number; in rules it is `string(self.…)`."""
 
 Sha256 = Annotated[str, pydantic.Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
 Url = Annotated[str, pydantic.Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s/?#]+[^\s]*$")]

@@ -120,9 +120,8 @@ def overdue(
     began = datetime.datetime.min.replace(tzinfo=datetime.UTC)
     for fact in facts:
         seen = old.get(fact.type)
-        # What holds, or stopped holding, only in this pass has done so since now, whatever time stands there still.
-        moved = seen is None or (seen.status == "True") != fact.holds
-        since = now if seen is None or moved else parsed(seen.last_transition_time)
+        # What moves in this pass has been so since now, whatever time stands there still.
+        since = parsed(seen.last_transition_time) if seen is not None and seen.status == fact.status else now
         if not fact.holds:
             if fact.is_final:
                 return fact, None

@@ -45,7 +45,7 @@ def conclude(
     summary = (*summary, *_restart_required(observed))
     status = virtualmachine.VirtualMachineStatus(
         observed_generation=vm.generation,
-        printable_status=_in_a_word(summary, running=running),
+        printable_status=_in_a_word(summary, running=running, stands=observed.instance is not None),
         placement=observed.placement,
         conditions=conditions.written(
             summary,
@@ -67,10 +67,9 @@ def _agent(observed: Observed) -> tuple[conditions.Fact, ...]:
 
 
 def _parts(observed: Observed) -> tuple[conditions.Fact, ...]:
-    if not observed.scheduled.holds:
-        return tuple(conditions.unknown(part, "WaitingForEarlier") for part in PARTS)
     if observed.instance is None:
-        return tuple(conditions.unknown(part, "Provisioning") for part in PARTS)
+        reason = "Provisioning" if observed.scheduled.holds else "WaitingForEarlier"
+        return tuple(conditions.unknown(part, reason) for part in PARTS)
     said = {condition.type: condition for condition in observed.instance.conditions}
     return tuple(
         conditions.repeated(said[part]) if part in said else conditions.unknown(part, "Provisioning") for part in PARTS
@@ -83,14 +82,15 @@ def _restart_required(observed: Observed) -> tuple[conditions.Fact, ...]:
     return tuple(conditions.repeated(one) for one in observed.instance.conditions if one.type == "RestartRequired")
 
 
-def _in_a_word(facts: tuple[conditions.Fact, ...], *, running: bool) -> str:
+def _in_a_word(facts: tuple[conditions.Fact, ...], *, running: bool, stands: bool) -> str:
     by_type = {fact.type: fact for fact in facts}
-    if by_type["Ready"].holds:
-        return "Running" if running else "Halted"
-    if not by_type["Scheduled"].holds:
+    if not by_type["Scheduled"].holds and not stands:
         return "Pending"
     if "AgentConnected" in by_type and not by_type["AgentConnected"].holds:
         return "Unknown"
+    if all(by_type[part].holds for part in PARTS):
+        # A guest runs on when what its spec refers to is gone.
+        return "Running" if running else "Halted"
     if "Stalled" in by_type:
         return "Failed"
     if all(by_type[part].holds for part in PARTS[:-1]):

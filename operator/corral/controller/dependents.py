@@ -11,6 +11,7 @@ from corral.controller.world import (
     CLOUD_KEY,
     CLUSTER_IMAGES,
     CLUSTER_NETWORKS,
+    HOST,
     HOST_STATES,
     HOSTS,
     IMAGES,
@@ -18,6 +19,7 @@ from corral.controller.world import (
     NETWORKS,
     POOLS,
     VMS,
+    WAITING,
     World,
     owner_of,
 )
@@ -25,13 +27,29 @@ from corral.controller.world import (
 _OFFERS = frozenset(one.plural for one in (CLUSTER_IMAGES, IMAGES, CLUSTER_NETWORKS, NETWORKS, POOLS, HOSTS))
 
 
+_OWNED = frozenset((INSTANCES.plural, ALLOCATIONS.plural))
+
+
+def settler(key: kube.Key, obj: kube.Object) -> kube.Key:
+    """The key whose reconciler asks the API server, where somebody says that this object is gone."""
+    owner = owner_of(obj) if key.plural in _OWNED else None
+    if owner is None:
+        return key
+    namespace, _, name = owner.partition("/")
+    return kube.Key(VMS.plural, namespace, name)
+
+
+def after_loss(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.Key]:
+    """The keys to reconcile once this object is proven gone: who uses it, and who waits for what it held."""
+    yield from (one for one in dependents(world, key, obj) if one != key)
+    if key.plural in _OWNED:
+        yield from unplaced(world)
+
+
 def dependents(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.Key]:
-    """The keys to reconcile after this object changed, was made or vanished."""
-    if key.plural in (INSTANCES.plural, ALLOCATIONS.plural):
-        owner = owner_of(obj)
-        if owner is not None:
-            namespace, _, name = owner.partition("/")
-            yield kube.Key(VMS.plural, namespace, name)
+    """The keys to reconcile after this object changed or was made."""
+    if key.plural in _OWNED:
+        yield settler(key, obj)
         return
     if key.plural == HOST_STATES.plural:
         yield kube.Key(HOSTS.plural, "", key.name)
@@ -52,17 +70,12 @@ def dependents(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.K
 
 def unplaced(world: World) -> Iterator[kube.Key]:
     """VirtualMachines that wait for a host, an image, a network, an address."""
-    for key, vm in world.store.all(VMS.plural):
-        conditions = vm.get("status", {}).get("conditions", ())
-        if not any(one["type"] == "Scheduled" and one["status"] == "True" for one in conditions):
-            yield key
+    yield from (kube.key_of(VMS, vm) for vm in world.store.by(VMS.plural, WAITING, WAITING))
 
 
 def guests_of(world: World, host: str) -> Iterator[kube.Key]:
     """VirtualMachines that are placed on this host."""
-    for key, vm in world.store.all(VMS.plural):
-        if vm.get("status", {}).get("placement", {}).get("host") == host:
-            yield key
+    yield from (kube.key_of(VMS, vm) for vm in world.store.by(VMS.plural, HOST, host))
 
 
 def _users(world: World, key: kube.Key) -> Iterator[kube.Key]:

@@ -1,7 +1,7 @@
 """The guard against mass deletion: a share of the fleet that vanishes at once is an accident until a person says not.
 
-Whoever removes something of a VirtualMachine asks here first. It is in memory: after a restart the window begins anew,
-and what was held is asked for again and held again.
+Whoever removes something of a VirtualMachine asks here first. It is in memory: after a restart the window begins anew;
+but what is found held is held again from the start.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Guard:
         self._granted[uid] = now
         return True
 
-    def forget(self, uid: str) -> None:
-        """This one is no longer to be removed: it is gone, or it came back."""
-        self._held.pop(uid, None)
+    def forget(self, uid: str) -> bool:
+        """This one is no longer to be removed: it is gone, or it came back. Whether it was held."""
         self._released.discard(uid)
+        return self._held.pop(uid, None) is not None
 
     def release(self) -> tuple[str, ...]:
         """A person said to go on: what is held now may go. Their uids."""
@@ -56,6 +56,10 @@ class Guard:
         self._released |= set(uids)
         self._held.clear()
         return uids
+
+    def hold(self, uid: str, now: float) -> None:
+        """This removal was held when this process began, and still is."""
+        self._held.setdefault(uid, now)
 
     @property
     def held(self) -> int:

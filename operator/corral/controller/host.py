@@ -6,6 +6,7 @@ from corral import kube
 from corral.api import objects
 from corral.api.v1alpha1 import host
 from corral.conclude import host as conclude
+from corral.controller import agents
 from corral.controller.world import CLOUD_KEY, CLOUDS, HOST_STATES, HOSTS, World
 from corral.resolve import instance as resolve_instance
 
@@ -29,6 +30,9 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
     one = objects.parsed(raw, host.HostSpec, host.HostStatus)
     state = await _furnish(world, one, cloud["metadata"]["uid"])
     said = objects.parsed(state, host.HostStateSpec, host.HostStateStatus).status
+    if said.observed_generation >= 0 and not world.heartbeats.fact(one.name).holds:
+        # Who has just spoken is heard at once, and not only when all are next asked.
+        await agents.look(world, resolve_instance.namespace(one.name))
     observed = conclude.Observed(
         agent=world.heartbeats.fact(one.name), state=said if said.observed_generation >= 0 else None
     )
@@ -42,6 +46,9 @@ async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
     namespace = resolve_instance.namespace(one.name)
     spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor).wire()
     state = await world.current(HOST_STATES, kube.Key(HOST_STATES.plural, namespace, one.name))
+    if state is not None:
+        # Marks are for life: with a Cloud or Host that was made anew, every guest here would be a stranger's.
+        spec |= {mark: state["spec"][mark] for mark in ("cloud", "host")}
     if state is None:
         await _create(
             world, kube.NAMESPACES, {"metadata": {"name": namespace, "labels": {"corral.dev/host": one.name}}}
@@ -52,7 +59,8 @@ async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
         if state is None:
             raise kube.ApiConflict(f"GET {namespace}/{one.name}", "the HostState vanished while it was made")
     elif state["spec"] != spec:
-        state = await world.api.patch(HOST_STATES, state, {"spec": kube.merge_patch(state["spec"], spec)})
+        with world.doubting(HOST_STATES, state):
+            state = await world.api.patch(HOST_STATES, state, {"spec": kube.merge_patch(state["spec"], spec)})
     world.store.put(HOST_STATES, state)
     return state
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from corral import kube, store, watching
+from corral import deadlines, kube, store, watching
 from corral import queue as queues
 from corral.api import v1alpha1
 from corral.controller import (
+    agents,
+    claim,
     cloud,
     dependents,
     guard,
@@ -26,10 +28,13 @@ from corral.controller import (
 )
 from corral.controller.world import (
     ALLOCATIONS,
+    CLASSES,
     CLOUD_KEY,
     CLOUDS,
     CLUSTER_IMAGES,
     CLUSTER_NETWORKS,
+    HOST,
+    HOST_STATES,
     HOSTS,
     IMAGES,
     INSTANCES,
@@ -37,24 +42,24 @@ from corral.controller.world import (
     OWNER,
     POOLS,
     VMS,
+    WAITING,
     World,
+    host_of,
     owner_of,
+    waits,
 )
 from corral.resolve import instance as resolve_instance
 
 log = structlog.get_logger(__name__)
 
-_RECONCILERS: Mapping[str, Callable[[World, kube.Key], Awaitable[float | None]]] = {
-    VMS.plural: virtualmachine.reconcile,
-    HOSTS.plural: host.reconcile,
-    CLUSTER_IMAGES.plural: offers.reconcile_image,
-    IMAGES.plural: offers.reconcile_image,
-    CLUSTER_NETWORKS.plural: offers.reconcile_network,
-    NETWORKS.plural: offers.reconcile_network,
-    POOLS.plural: offers.reconcile_pool,
-    CLOUDS.plural: cloud.reconcile,
-}
+COLLECTIONS = tuple(kube.collection(resource) for resource in v1alpha1.RESOURCES)
+"""Every kind, in the order of their names: VirtualMachines are listed after what stands for them."""
+
+_COLLECTION_OF = {where.plural: where for where in COLLECTIONS}
 _EXPECTED = (kube.ApiUnavailable, kube.ApiConflict, kube.ApiRefused)
+_ASKED_EVERY = 2.0
+_ONE_BY_ONE = 0.05
+"""Seconds in which what vanishes together is told of once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,47 +70,79 @@ class Settings:
     liveness: str | None = None
     sweep_every: float = 600.0
     heartbeats_every: float = 10.0
+    silent_after: float = deadlines.AGENT_SILENT_AFTER
     workers: int = 16
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+Connect = Callable[[str | None], Awaitable[kube.Kube]]
+
+
+async def connect(kubeconfig: str | None) -> kube.Kube:
+    """The controller's connection to the API server."""
+    return await kube.Kube.connect(kubeconfig, user_agent="corral-controller")
+
+
+async def run(settings: Settings, stop: asyncio.Event, *, connect: Connect = connect) -> None:
     """Run until `stop` is set; then leave everything as it is and close."""
-    api = await kube.Kube.connect(settings.kubeconfig, user_agent="corral-controller")
+    api = await connect(settings.kubeconfig)
     try:
-        world = make_world(api)
+        world = make_world(api, silent_after=settings.silent_after)
         queue: queues.Queue[kube.Key] = queues.Queue(
-            lambda key: _RECONCILERS[key.plural](world, key),
+            lambda key: RECONCILERS[key.plural](world, key),
             queues.Settings(workers=settings.workers),
             expected=_EXPECTED,
         )
         world.tell = queue.add
-        await _fill(world)
-        log.info("the controller has read everything and begins", virtual_machines=world.store.count(VMS.plural))
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(queue.run()),
-                tasks.create_task(_every(settings.heartbeats_every, lambda: _look_for_life(world))),
-                tasks.create_task(_every(settings.sweep_every, lambda: _sweep(world))),
-            ]
-            await watching.watch(
-                api,
-                v1alpha1.RESOURCES,
-                lambda where, event, obj: _deliver(world, where, event, obj),
-                watching.Settings(liveness=settings.liveness),
-                stop,
-            )
-            for task in background:
-                task.cancel()
+        if await _begin(world, stop):
+            await _serve(world, queue, settings, stop)
     finally:
         await api.close()
 
 
-def make_world(api: kube.Kube) -> World:
+async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings, stop: asyncio.Event) -> None:
+    listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
+    async with asyncio.TaskGroup() as tasks:
+        background = [
+            tasks.create_task(_sweep_after_lists(world, listed)),
+            tasks.create_task(queue.run()),
+            tasks.create_task(_every(settings.heartbeats_every, lambda: agents.look(world))),
+            tasks.create_task(_every(settings.sweep_every, lambda: _sweep(world))),
+        ]
+        await watching.watch(
+            world.api,
+            v1alpha1.RESOURCES,
+            lambda where, event, obj: deliver(world, where, event, obj),
+            watching.Settings(liveness=settings.liveness),
+            stop,
+            listed=listed.put_nowait,
+        )
+        for task in background:
+            task.cancel()
+
+
+async def _begin(world: World, stop: asyncio.Event) -> bool:
+    """Know everything; False where the controller is stopped before the API server has answered."""
+    while not stop.is_set():
+        try:
+            await fill(world)
+        except kube.ApiError as error:
+            log.warning("the controller waits for the API server and asks again", why=str(error))
+        else:
+            log.info("the controller has read everything", virtual_machines=world.store.count(VMS.plural))
+            return True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _ASKED_EVERY)
+    return False
+
+
+def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_AFTER) -> World:
     """An empty world around this connection."""
     objects = store.Store()
     for plural in (INSTANCES.plural, ALLOCATIONS.plural):
         objects.index(plural, OWNER, owner_of)
-    return World(
+    objects.index(VMS.plural, HOST, host_of)
+    objects.index(VMS.plural, WAITING, waits)
+    world = World(
         api=api,
         store=objects,
         ledger=ledger.Ledger(
@@ -116,57 +153,67 @@ def make_world(api: kube.Kube) -> World:
             host_prefix=resolve_instance.namespace(""),
         ),
         guard=guard.Guard(),
-        heartbeats=heartbeats.Heartbeats(),
+        heartbeats=heartbeats.Heartbeats(silent_after),
         clock=lambda: datetime.datetime.now(datetime.UTC),
     )
+    objects.listen(lambda key, old, new: _lost(world, key, old) if new is None and old is not None else None)
+    return world
 
 
-async def _fill(world: World) -> None:
+async def fill(world: World) -> None:
     """Know everything before anything is decided, and then look at everything once."""
-    await sweep.fill(world, _collections())
-    await cloud.ensure(world)
-    await _look_for_life(world)
+    await sweep.fill(world, COLLECTIONS)
+    await cloud.begin(world)
+    await agents.look(world)
+    for _, vm in world.store.all(VMS.plural):
+        claim.recall(world, vm)
     keys: dict[kube.Key, None] = {CLOUD_KEY: None}
-    for where in _collections():
+    for where in COLLECTIONS:
         for key, obj in world.store.all(where.plural):
             keys |= dict.fromkeys(dependents.dependents(world, key, obj))
-    for key in sorted(keys, key=lambda key: _unclaimed_last(world, key)):
+    for key in keys:
         world.tell(key, 0.0)
 
 
-def _unclaimed_last(world: World, key: kube.Key) -> int:
-    """What holds a placement comes first, so that nobody else is given its room or addresses."""
-    if key.plural != VMS.plural:
-        return 0
-    vm = world.store.get(key)
-    return 1 if vm is not None and "placement" in vm.get("status", {}) else 2
-
-
-def _deliver(world: World, where: kube.Collection, event: str | None, obj: kube.Object) -> None:
+def deliver(world: World, where: kube.Collection, event: str | None, obj: kube.Object) -> None:
+    """Take in an event of the watch."""
     key = kube.key_of(where, obj)
     if event == "DELETED":
+        # Said, not proven: who acts on it asks first.
         world.store.doubt(key)
-    elif not world.store.put(where, obj):
-        return
-    for dependent in dependents.dependents(world, key, obj):
-        world.tell(dependent, 0.0)
+        world.tell(dependents.settler(key, obj), 0.0)
+    elif world.store.put(where, obj):
+        for dependent in dependents.dependents(world, key, obj):
+            world.tell(dependent, 0.0)
 
 
-async def _look_for_life(world: World) -> None:
-    leases = [obj async for page in world.api.pages(kube.LEASES, label_selector=heartbeats.LABEL) for obj in page]
-    changed = world.heartbeats.take(leases, now=time.monotonic(), wall=world.clock())
-    for name in sorted(changed):
-        world.tell(kube.Key(HOSTS.plural, "", name), 0.0)
-        for key in dependents.guests_of(world, name):
-            world.tell(key, 0.0)
-    if changed:
+def _lost(world: World, key: kube.Key, obj: kube.Object) -> None:
+    if key.plural == INSTANCES.plural and world.guard.forget(obj["spec"]["owner"]["uid"]):
         world.tell(CLOUD_KEY, 0.0)
-        for key in dependents.unplaced(world):
-            world.tell(key, 0.0)
+    for dependent in dependents.after_loss(world, key, obj):
+        world.tell(dependent, _ONE_BY_ONE)
+
+
+async def _settle(world: World, key: kube.Key) -> None:
+    """What has no work of its own, and can only be gone: who uses it is told by its loss."""
+    if world.store.is_doubtful(key):
+        await world.current(_COLLECTION_OF[key.plural], key)
+
+
+async def _sweep_after_lists(world: World, listed: asyncio.Queue[kube.Collection]) -> None:
+    """Find what vanished between our own list and that of a watch, or in a gap between two watches."""
+    while True:
+        where = await listed.get()
+        try:
+            await sweep.sweep(world, (where,))
+        except kube.ApiError as error:
+            log.warning("the API server did not answer the sweep after a list", kind=where.kind, why=str(error))
+            await asyncio.sleep(_ASKED_EVERY)
+            listed.put_nowait(where)
 
 
 async def _sweep(world: World) -> None:
-    await sweep.sweep(world, _collections())
+    await sweep.sweep(world, COLLECTIONS)
 
 
 async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
@@ -178,5 +225,18 @@ async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
             log.warning("the API server did not answer a periodic look; the next one follows", why=str(error))
 
 
-def _collections() -> list[kube.Collection]:
-    return [kube.collection(resource) for resource in v1alpha1.RESOURCES]
+RECONCILERS: Mapping[str, Callable[[World, kube.Key], Awaitable[float | None]]] = {
+    VMS.plural: virtualmachine.reconcile,
+    HOSTS.plural: host.reconcile,
+    CLUSTER_IMAGES.plural: offers.reconcile_image,
+    IMAGES.plural: offers.reconcile_image,
+    CLUSTER_NETWORKS.plural: offers.reconcile_network,
+    NETWORKS.plural: offers.reconcile_network,
+    POOLS.plural: offers.reconcile_pool,
+    CLOUDS.plural: cloud.reconcile,
+    CLASSES.plural: _settle,
+    HOST_STATES.plural: _settle,
+    INSTANCES.plural: _settle,
+    ALLOCATIONS.plural: _settle,
+}
+"""What is done about a key, by the plural of its kind."""

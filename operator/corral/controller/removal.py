@@ -1,7 +1,7 @@
 """What is left of a VirtualMachine that is gone: its Instance, then its addresses, in this order and only with proof.
 
-A VirtualMachine is gone when a GET says so; its Instance is gone when a GET says so; only then may another guest have
-its addresses. Nothing here acts on an event.
+A VirtualMachine is gone when a GET says so, and its uid never comes back; its Instance is gone when a GET says so; only
+then may another guest have its addresses. Nothing here acts on an event.
 """
 
 from __future__ import annotations
@@ -19,43 +19,64 @@ HELD_RETRY = 5.0
 log = structlog.get_logger(__name__)
 
 
-async def remove_leftovers(world: World, key: kube.Key, living: str | None) -> float | None:
-    """Remove what stands for VirtualMachines that had this key and are not `living`, the uid that has it now.
+async def remove_leftovers(world: World, key: kube.Key) -> float | None:
+    """Remove what stands for VirtualMachines that had this key and are gone.
 
-    The caller has the API server's word for `living`. In how many seconds to ask again, None where nothing is held.
+    In how many seconds to ask again, None where nothing is held.
     """
     owner = f"{key.namespace}/{key.name}"
-    occupied, waiting = set(), None
-    for obj in world.store.by(INSTANCES.plural, OWNER, owner):
-        uid = obj["spec"]["owner"]["uid"]
-        if await _is_gone(world, INSTANCES, obj):
-            world.guard.forget(uid)
+    instances = await _standing(world, INSTANCES, owner)
+    allocations = await _standing(world, ALLOCATIONS, owner)
+    living = await _living(world, key, {_uid(obj) for obj in (*instances, *allocations)})
+    if living is not None and world.guard.forget(living):
+        world.tell(CLOUD_KEY, 0.0)
+    waiting = None
+    for obj in instances:
+        if _uid(obj) == living or "deletionTimestamp" in obj["metadata"]:
             continue
-        if uid == living:
-            continue
-        occupied.add(uid)
-        if "deletionTimestamp" not in obj["metadata"] and not await _remove_instance(world, obj):
+        if not await _remove_instance(world, obj):
             waiting = HELD_RETRY
-    for obj in world.store.by(ALLOCATIONS.plural, OWNER, owner):
-        uid = obj["spec"]["owner"]["uid"]
-        if not await _is_gone(world, ALLOCATIONS, obj) and uid != living and uid not in occupied:
-            await world.api.delete(ALLOCATIONS, obj)
+    occupied = {_uid(obj) for obj in instances} | {living}
+    for obj in allocations:
+        if _uid(obj) not in occupied:
+            with world.doubting(ALLOCATIONS, obj):
+                await world.api.delete(ALLOCATIONS, obj)
             world.store.settle(ALLOCATIONS, kube.key_of(ALLOCATIONS, obj), None)
     return waiting
 
 
-async def _is_gone(world: World, where: kube.Collection, obj: kube.Object) -> bool:
-    """Whether it is gone, by the API server's word where there is a doubt; of the living one's, too, or it is never
-    made anew."""
-    current = await world.current(where, kube.key_of(where, obj))
-    return current is None or current["metadata"]["uid"] != obj["metadata"]["uid"]
+def _uid(obj: kube.Object) -> str:
+    return str(obj["spec"]["owner"]["uid"])
+
+
+async def _standing(world: World, where: kube.Collection, owner: str) -> list[kube.Object]:
+    """What there is for this owner, by the API server's word where there is a doubt."""
+    found = [await world.current(where, kube.key_of(where, obj)) for obj in world.store.by(where.plural, OWNER, owner)]
+    return [obj for obj in found if obj is not None]
+
+
+async def _living(world: World, key: kube.Key, owners: set[str]) -> str | None:
+    """The uid of the VirtualMachine; where something stands for another one, by the API server's own word."""
+    seen = world.store.get(key)
+    uid = None if seen is None else str(seen["metadata"]["uid"])
+    if all(owner == uid or world.store.is_buried(owner) for owner in owners):
+        return uid
+    asked = world.store.ask(key)
+    answer = await world.api.get(VMS, key.namespace, key.name)
+    world.store.settle(VMS, key, answer, asked)
+    living = None if answer is None else str(answer["metadata"]["uid"])
+    for owner in owners - {living}:
+        world.store.bury(owner)
+    return living
 
 
 async def _remove_instance(world: World, obj: kube.Object) -> bool:
-    uid = obj["spec"]["owner"]["uid"]
-    if not world.guard.may_remove(uid, fleet=world.store.count(VMS.plural), now=time.monotonic()):
+    if not world.guard.may_remove(_uid(obj), fleet=world.store.count(VMS.plural), now=time.monotonic()):
         world.tell(CLOUD_KEY, 0.0)
         return False
     log.info("removing the instance of a virtual machine that is gone", instance=str(kube.key_of(INSTANCES, obj)))
-    await world.api.delete(INSTANCES, obj)
+    with world.doubting(INSTANCES, obj):
+        left = await world.api.delete(INSTANCES, obj)
+    if left is not None:
+        world.store.put(INSTANCES, left)
     return True

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import structlog
 
 from corral import kube
-from corral.controller.dependents import dependents
+from corral.controller.dependents import dependents, settler
 from corral.controller.world import World
 from corral.store import version
 
@@ -40,19 +40,16 @@ async def _sweep(world: World, where: kube.Collection) -> int:
     for key, obj in before.items():
         if key not in listed or listed[key]["metadata"]["uid"] != obj["metadata"]["uid"]:
             world.store.doubt(key)
-            differing += _tell(world, key, obj)
+            world.tell(settler(key, obj), 0.0)
+            differing += 1
     for key, obj in listed.items():
         seen = world.store.get(key)
         if seen is None or version(seen) < version(obj):
             whole = await world.api.get(where, key.namespace or None, key.name)
             if whole is not None and world.store.put(where, whole):
-                differing += _tell(world, key, whole)
+                differing += 1
+                for dependent in dependents(world, key, whole):
+                    world.tell(dependent, 0.0)
     if differing:
         log.info("the sweep found what no event told", kind=where.kind, objects=differing)
     return differing
-
-
-def _tell(world: World, key: kube.Key, obj: kube.Object) -> int:
-    for dependent in dependents(world, key, obj):
-        world.tell(dependent, 0.0)
-    return 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,11 +41,29 @@ CLOUD_KEY = kube.Key(CLOUDS.plural, "", cloud.NAME)
 OWNER = "owner"
 """Index of Instances and IPAllocations by the namespace and name of their VirtualMachine."""
 
+HOST = "host"
+"""Index of VirtualMachines by the host that they are placed on."""
+
+WAITING = "waiting"
+"""Index of VirtualMachines that wait for a host, an image, a network, an address: all under `WAITING`."""
+
 
 def owner_of(obj: Mapping[str, Any]) -> str | None:
     """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
     owner = obj.get("spec", {}).get("owner")
     return f"{owner['namespace']}/{owner['name']}" if owner else None
+
+
+def host_of(vm: Mapping[str, Any]) -> str | None:
+    """The host that a VirtualMachine is placed on."""
+    host_name: str | None = (vm.get("status", {}).get("placement") or {}).get("host")
+    return host_name
+
+
+def waits(vm: Mapping[str, Any]) -> str | None:
+    """`WAITING` for a VirtualMachine that is not scheduled."""
+    said = vm.get("status", {}).get("conditions", ())
+    return None if any(one["type"] == "Scheduled" and one["status"] == "True" for one in said) else WAITING
 
 
 @dataclass(slots=True)
@@ -73,8 +92,21 @@ class World:
         self, where: kube.Collection, seen: Mapping[str, Any], status: schema.Observed, *, unchanged: bool = False
     ) -> None:
         """Write the status in one PATCH, or in none where it is there already; the store has it at once."""
-        written = await self.api.patch_status(where, seen, status.wire(), unchanged=unchanged)
+        with self.doubting(where, seen):
+            written = await self.api.patch_status(where, seen, status.wire(), unchanged=unchanged)
         self.store.put(where, written)
+
+    @contextlib.contextmanager
+    def doubting(self, where: kube.Collection, seen: Mapping[str, Any]) -> Iterator[None]:
+        """Around a write of what was seen: where it fails, the object is asked for before anybody acts on it again.
+
+        It is another one than was seen, or the answer was lost and the write took effect.
+        """
+        try:
+            yield
+        except BaseException:
+            self.store.doubt(kube.key_of(where, seen))
+            raise
 
 
 @dataclass(frozen=True, slots=True)

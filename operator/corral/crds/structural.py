@@ -145,7 +145,7 @@ def _one_shape(node: Schema, path: str) -> Schema:
         return outer
     if len(shapes) != 1:
         raise NotStructural(f"{path}: a union of {len(shapes)} shapes; give each its own optional field and a rule")
-    return _merge(shapes[0], outer)
+    return _one_shape(_merge(shapes[0], outer), path)
 
 
 def _exclusive(node: Schema, path: str) -> Schema:

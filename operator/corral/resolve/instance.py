@@ -40,7 +40,8 @@ def instance_spec(
     addresses: dict[str, list[str]] = {}
     for placed in placement.addresses:
         addresses.setdefault(placed.interface, []).append(placed.address)
-    disk_slots = {} if before is None else {disk.name: disk.slot for disk in before.disks}
+    disks = {} if before is None else {disk.name: disk for disk in before.disks}
+    disk_slots = {name: disk.slot for name, disk in disks.items()}
     nic_slots = {} if before is None else {nic.name: nic.slot for nic in before.interfaces}
     disk_slots = _slots(disk_slots, (disk.name for disk in needs.disks), _DISK_SLOTS)
     nic_slots = _slots(nic_slots, (interface.name for interface in needs.interfaces), _NIC_SLOTS)
@@ -50,16 +51,27 @@ def instance_spec(
         cpu=needs.cpu,
         memory=needs.memory,
         machine_type=needs.machine_type,
-        disks=tuple(_disk(disk, disk_slots[disk.name]) for disk in needs.disks),
+        disks=tuple(_disk(disk, disk_slots[disk.name], disks.get(disk.name)) for disk in needs.disks),
         seed_slot=_SEED_SLOT,
         interfaces=tuple(
             _interface(vm.uid, need, nic_slots[need.name], tuple(addresses.get(need.name, ())))
             for need in needs.interfaces
         ),
-        boot=_boot(needs.disks[0].image),
+        boot=_boot(needs.disks[0].image) if before is None else before.boot,
         seed=_seed(vm),
         run_strategy=vm.spec.run_strategy,
         termination_grace_period_seconds=vm.spec.termination_grace_period_seconds,
+    )
+
+
+def as_it_stands(vm: VirtualMachine, before: instance.InstanceSpec) -> instance.InstanceSpec:
+    """The Instance that stands, with what of the VirtualMachine needs no reference: where one leads nowhere."""
+    return before.model_copy(
+        update={
+            "seed": _seed(vm),
+            "run_strategy": vm.spec.run_strategy,
+            "termination_grace_period_seconds": vm.spec.termination_grace_period_seconds,
+        }
     )
 
 
@@ -80,7 +92,10 @@ def _file(source: image.Source, kind: str) -> instance.ImageFile:
     return instance.ImageFile.model_validate({"url": source.url, "sha256": source.sha256, "format": kind})
 
 
-def _disk(need: DiskNeed, slot: int) -> instance.InstanceDisk:
+def _disk(need: DiskNeed, slot: int, before: instance.InstanceDisk | None) -> instance.InstanceDisk:
+    if before is not None:
+        # It was made from what it was made from, whatever its image is by now.
+        return before.model_copy(update={"size": max(need.size, before.size)})
     origin = None if need.image is None else _file(need.image.source, need.image.format)
     return instance.InstanceDisk(name=need.name, size=need.size, slot=slot, image=origin)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -67,12 +68,17 @@ class Requirements:
     interfaces: tuple[InterfaceNeed, ...]
 
 
-def requirements(spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup) -> Requirements | Unmet:
-    """Follow every reference of the spec; the first that leads nowhere is the answer."""
+def requirements(
+    spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup, made: Collection[str] = ()
+) -> Requirements | Unmet:
+    """Follow every reference of the spec; the first that leads nowhere is the answer.
+
+    Disks whose names are in `made` need their image no more: it may be gone by now, or be another one.
+    """
     size = _size(spec, lookup)
     if isinstance(size, Unmet):
         return size
-    disks = _disks(spec, namespace, lookup)
+    disks = _disks(spec, namespace, lookup, made)
     if isinstance(disks, Unmet):
         return disks
     interfaces = []
@@ -96,14 +102,17 @@ def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> tuple[int,
     return found.cpu, quantities.to_bytes(found.memory), found.machine_type
 
 
-def _disks(spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup) -> tuple[DiskNeed, ...] | Unmet:
+def _disks(
+    spec: virtualmachine.VirtualMachineSpec, namespace: str, lookup: Lookup, made: Collection[str]
+) -> tuple[DiskNeed, ...] | Unmet:
     wanted: list[tuple[str, str | None, references.ImageRef | None]] = [
         (disk.name, disk.size, disk.image_ref) for disk in sorted(spec.disks, key=lambda disk: not disk.root)
     ]
     if spec.image_ref is not None:
         wanted.insert(0, ("root", None if spec.root_disk is None else spec.root_disk.size, spec.image_ref))
     disks = []
-    for name, size, ref in wanted:
+    for name, size, image_ref in wanted:
+        ref = None if name in made else image_ref
         found = None if ref is None else lookup.image(ref, namespace)
         if ref is not None and found is None:
             where = f" in namespace {namespace}" if ref.kind == "Image" else ""

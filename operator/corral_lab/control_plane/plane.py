@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import random
-import shlex
 import time
 import urllib.parse
 from dataclasses import dataclass
@@ -127,12 +126,6 @@ class ControlPlane:
         )
         administrator = authority.issue("admin", _ADMINISTRATOR)
         files.replace(self.lab.kubeconfig, kubeconfig.render(_cluster(site), _ADMINISTRATOR.common_name, administrator))
-        tools = shlex.quote(str(self.programs.kubectl.parent))
-        files.replace(
-            self.lab.env,
-            f'export KUBECONFIG={shlex.quote(str(self.lab.kubeconfig))}\nexport PATH={tools}:"$PATH"\n',
-            mode=0o644,
-        )
 
     def _authority(self, name: str) -> pki.Authority:
         return pki.Authority(self.lab.pki, name, datetime.datetime.now(datetime.UTC))

@@ -107,6 +107,17 @@ def provide(cache: paths.Cache, steps: progress.Steps) -> GuestImage:
     return _read(folder)
 
 
+def load(cache: paths.Cache, name: str) -> GuestImage | None:
+    """The images of the folder `name` of the cache, which may be an older recipe's; None where they are not there."""
+    folder = cache.guest / name
+    return _read(folder) if folder.exists() else None
+
+
+def is_newest(image: GuestImage) -> bool:
+    """Whether the images are of the present recipe."""
+    return image.folder.name == key(_distribution())
+
+
 def _build(folder: pathlib.Path, distribution: Distribution, step: progress.Step) -> None:
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as scratch:
         made = pathlib.Path(scratch, "made")
@@ -134,7 +145,9 @@ def _make(made: pathlib.Path, scratch: pathlib.Path, distribution: Distribution,
     sums = {
         name: hashlib.sha256((made / name).read_bytes()).hexdigest() for name in ("vmlinuz", "initramfs", "root.qcow2")
     }
-    (made / "guest.json").write_text(json.dumps({"release": release, "sha256": sums}, indent=2))
+    (made / "guest.json").write_text(
+        json.dumps({"release": release, "commandLine": COMMAND_LINE, "sha256": sums}, indent=2)
+    )
 
 
 def initramfs(busybox: bytes, loaded: dict[str, bytes]) -> bytes:
@@ -152,7 +165,17 @@ def initramfs(busybox: bytes, loaded: dict[str, bytes]) -> bytes:
     entries.append(cpio.file("lib/modules/order", "".join(f"{name}.ko\n" for name in loaded).encode()))
     entries.append(cpio.file("etc/inittab", (scripts / "inittab").read_bytes()))
     entries.append(cpio.file("etc/httpd.conf", (scripts / "httpd.conf").read_bytes()))
-    for script in ("up", "disks", "flatten.awk", "network", "power-button", "stop", "cgi/write", "cgi/power"):
+    for script in (
+        "up",
+        "disks",
+        "flatten.awk",
+        "network",
+        "power-button",
+        "stop",
+        "cgi/write",
+        "cgi/power",
+        "cgi/fetch",
+    ):
         entries.append(cpio.file(f"etc/corral/{script}", (scripts / script).read_bytes(), executable=True))
     return cpio.render(entries)
 
@@ -210,7 +233,7 @@ def _read(folder: pathlib.Path) -> GuestImage:
         kernel=artifact("vmlinuz"),
         initramfs=artifact("initramfs"),
         root=artifact("root.qcow2"),
-        command_line=COMMAND_LINE,
+        command_line=facts["commandLine"],
         release=facts["release"],
     )
 

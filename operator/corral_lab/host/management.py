@@ -5,7 +5,8 @@ The lab has one management address, on the machine's loopback, for as long as it
 guests, by way of the host that has them. `corral lab up|down` and the tests call it.
 
 Nothing else of the machine is changed, and nothing that is there is taken: a prefix or address that overlaps a route of
-the machine is refused. What is ours is told by its interface: a route over a `cm-…` of this lab's, and the one address.
+the machine is refused. What is ours is told by its interface, a route over a `cm-…` of this lab's, and by the label of
+the one address, so that two labs of the same address never take each other's.
 """
 
 from __future__ import annotations
@@ -59,10 +60,25 @@ def overlap(prefix: ipaddress.IPv4Network, routes: Iterable[Route], ours: Iterab
 
 
 class Management:
-    """The management network of one lab, whose hosts reach the machine at `address`."""
+    """The management network of the lab called `lab`, whose hosts reach the machine at `address`."""
 
-    def __init__(self, address: ipaddress.IPv4Address) -> None:
+    def __init__(self, lab: str, address: ipaddress.IPv4Address) -> None:
         self.address = address
+        self._label = f"lo:{hashlib.sha256(lab.encode()).hexdigest()[:10]}"
+
+    def check(
+        self, hosts: ipaddress.IPv4Network, guests: ipaddress.IPv4Network, members: Iterable[namespace.Host]
+    ) -> None:
+        """Refuse prefixes that the lab, whose hosts are `members`, can't have, before anything is changed.
+
+        Raises `errors.LabError` where one overlaps a route of the machine that is not this lab's own.
+        """
+        ours = [machine_interface(each) for each in members]
+        with pyroute2.IPRoute() as machine:
+            routes = _routes(machine)
+            if not self._is_up(machine):
+                _refuse_overlap(hosts, routes, ours, what="management prefix")
+            _refuse_overlap(guests, routes, ours, what="prefix of the guests")
 
     def up(self, hosts: ipaddress.IPv4Network) -> None:
         """Give the machine the lab's address, out of the prefix `hosts` that the hosts' addresses come from too.
@@ -73,7 +89,7 @@ class Management:
             if self._is_up(machine):
                 return
             _refuse_overlap(hosts, _routes(machine), ours=(), what="management prefix")
-            machine.addr("add", index=_index(machine, "lo"), address=str(self.address), prefixlen=32)
+            machine.addr("add", index=_index(machine, "lo"), address=str(self.address), prefixlen=32, label=self._label)
 
     def down(self) -> None:
         """Take the address back; nothing where it is not there. Hosts are disconnected, or down, before."""
@@ -117,7 +133,8 @@ class Management:
             machine.route("replace", dst=str(prefix), gateway=str(via), oif=oif, prefsrc=str(self.address))
 
     def _is_up(self, machine: Any) -> bool:
-        return bool(list(machine.get_addr(family=_AF_INET, address=str(self.address), index=_index(machine, "lo"))))
+        found = machine.get_addr(family=_AF_INET, address=str(self.address), index=_index(machine, "lo"))
+        return any(one.get("label") == self._label for one in found)
 
 
 def disconnect(host: namespace.Host) -> None:

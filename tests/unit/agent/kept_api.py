@@ -25,9 +25,9 @@ class KeptApi(kube.Kube):
     def put(self, name: str = "i", uid: str = "iu", **changes: Any) -> kube.Object:
         """Create an Instance, or give the one of this name another spec."""
         before = self.objects.get(name)
-        metadata = before["metadata"] if before else {"finalizers": ["corral.dev/instance"], "generation": 0}
-        metadata = metadata | {"name": name, "namespace": NAMESPACE, "uid": uid}
-        metadata["generation"] += 1
+        metadata: kube.Object = {"finalizers": ["corral.dev/instance"], "generation": 0}
+        metadata |= before["metadata"] if before else {}
+        metadata |= {"name": name, "namespace": NAMESPACE, "uid": uid, "generation": metadata["generation"] + 1}
         status = before["status"] if before else {"observedGeneration": -1}
         return self._keep({"metadata": metadata, "spec": wire(**changes), "status": status})
 

@@ -155,6 +155,21 @@ def test_success_begins_the_delays_anew() -> None:
     assert passed(Seen(Expected(), Expected(), 1.0, Expected()), 60, "a").times == [0, 1, 3, 4, 5]
 
 
+def test_success_begins_the_delays_anew_also_where_a_later_pass_is_due_already() -> None:
+    seen = Seen(Expected(), Expected(), None, Expected(), takes=0.5)
+
+    async def main() -> None:
+        waiting = make(seen)
+        async with working(waiting):
+            waiting.add("a")
+            await asyncio.sleep(4.25)  # while the third pass runs, the one that succeeds
+            waiting.add("a", 5.0)
+            await asyncio.sleep(20)
+
+    leaping_clock.run(main)
+    assert seen.times == [0, 1.5, 4, 9.25, 10.75]
+
+
 def test_news_comes_before_the_delay_is_over_and_does_not_forget_the_failures() -> None:
     seen = Seen(Expected(), Expected(), Expected())
 

@@ -19,4 +19,4 @@ RESOURCES: tuple[schema.Resource, ...] = (
     virtualmachine.RESOURCE,
     virtualmachineclass.RESOURCE,
 )
-"""Every kind, in the order of their names."""
+"""Every kind, in the order of the modules."""

@@ -8,6 +8,7 @@ import pydantic
 
 from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
+from corral.api.v1alpha1.virtualmachine import LARGEST_DISK
 
 
 class Source(schema.Model):
@@ -53,6 +54,14 @@ class ImageSpec(schema.Model):
             rule="self == oldSelf",
             message="an image's spec can't change under the disks that were made from it: apply it under another name",
             reason="FieldValueForbidden",
+        ),
+        schema.Rule(
+            rule=(
+                "!has(self.defaultSize) || "
+                f"quantity(string(self.defaultSize)).compareTo(quantity('{LARGEST_DISK}')) <= 0"
+            ),
+            message=f"spec.defaultSize is at most {LARGEST_DISK}: give less, such as 10Gi",
+            field_path=".defaultSize",
         ),
     )
 

@@ -15,7 +15,8 @@ class IPPoolSpec(schema.Model):
     """Which addresses guests may have."""
 
     prefixes: Annotated[tuple[schema.Prefix, ...], pydantic.Field(min_length=1, max_length=16)]
-    """IPv4 prefixes such as 10.77.0.0/24; every address of them is given to guests. No two pools overlap."""
+    """IPv4 prefixes such as 10.77.0.0/24; guests get all of their addresses but the first and the last of each. No two
+    pools overlap."""
 
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
@@ -40,7 +41,6 @@ class IPPoolSpec(schema.Model):
             ),
             message="two of spec.prefixes overlap: give each address once",
             field_path=".prefixes",
-            reason="FieldValueDuplicate",
         ),
         schema.Rule(
             rule="oldSelf.prefixes.all(p, p in self.prefixes)",

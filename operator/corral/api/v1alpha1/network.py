@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import pydantic
 
@@ -25,6 +25,14 @@ class NetworkSpec(schema.Model):
 
     search_domains: Annotated[tuple[schema.ObjectName, ...], pydantic.Field(max_length=8)] = ()
     """Domains in which guests look up short names."""
+
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="self.dnsServers.all(server, isIP(server))",
+            message="spec.dnsServers are IP addresses such as 10.77.0.53",
+            field_path=".dnsServers",
+        ),
+    )
 
 
 class NetworkStatus(schema.Observed):

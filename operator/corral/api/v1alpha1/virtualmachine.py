@@ -14,13 +14,14 @@ CPUs = Annotated[int, pydantic.Field(ge=1, le=256)]
 RunStrategy = Literal["Always", "Halted"]
 
 SMALLEST_MEMORY = "32Mi"
+LARGEST_DISK = "1Pi"
 
 _ONE_SIZE = schema.Rule(
     rule="has(self.classRef) ? !has(self.cpu) && !has(self.memory) : has(self.cpu) && has(self.memory)",
     message="give either spec.classRef, or spec.cpu and spec.memory together, not both",
 )
 _MEMORY = schema.Rule(
-    rule=f"!has(self.memory) || quantity(self.memory).compareTo(quantity('{SMALLEST_MEMORY}')) >= 0",
+    rule=f"!has(self.memory) || quantity(string(self.memory)).compareTo(quantity('{SMALLEST_MEMORY}')) >= 0",
     message=f"spec.memory is too small for any guest: give at least {SMALLEST_MEMORY}, such as 512Mi",
     field_path=".memory",
 )
@@ -37,7 +38,6 @@ _NAMED_ROOT = schema.Rule(
     rule="!has(self.imageRef) || !self.disks.exists(d, d.name == 'root')",
     message="the disk that spec.imageRef makes is named root: give the one in spec.disks another name",
     field_path=".disks",
-    reason="FieldValueDuplicate",
 )
 _IMAGE_STAYS = schema.Rule(
     rule="has(self.imageRef) == has(oldSelf.imageRef) && (!has(self.imageRef) || self.imageRef == oldSelf.imageRef)",
@@ -49,7 +49,31 @@ _NETWORKS_STAY = schema.Rule(
     message="spec.networks can't change yet: make a new VirtualMachine",
     reason="FieldValueForbidden",
 )
-_POSITIVE_SIZE = "quantity(self.size).isGreaterThan(quantity('0'))"
+_ROOT_DISK_STAYS = schema.Rule(
+    rule="!has(oldSelf.rootDisk) || has(self.rootDisk)",
+    message="a disk never shrinks: leave spec.rootDisk as it is, or give more",
+    field_path=".rootDisk",
+    reason="FieldValueForbidden",
+)
+_SIZE = (
+    schema.Rule(
+        rule="quantity(string(self.size)).isGreaterThan(quantity('0'))",
+        message="a disk's size is more than 0, such as 10Gi",
+        field_path=".size",
+    ),
+    # Hosts count bytes in 64 bits.
+    schema.Rule(
+        rule=f"quantity(string(self.size)).compareTo(quantity('{LARGEST_DISK}')) <= 0",
+        message=f"a disk's size is at most {LARGEST_DISK}: give less, such as 10Gi",
+        field_path=".size",
+    ),
+    schema.Rule(
+        rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+        message="a disk never shrinks: leave its size as it is, or give more",
+        field_path=".size",
+        reason="FieldValueForbidden",
+    ),
+)
 
 
 class RootDisk(schema.Model):
@@ -58,15 +82,7 @@ class RootDisk(schema.Model):
     size: schema.Quantity
     """How large the guest sees it, such as 10Gi; never smaller than its image, and it only ever grows."""
 
-    rules: ClassVar[tuple[schema.Rule, ...]] = (
-        schema.Rule(rule=_POSITIVE_SIZE, message="a disk's size is more than 0, such as 10Gi", field_path=".size"),
-        schema.Rule(
-            rule="quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0",
-            message="a disk never shrinks: leave spec.rootDisk.size as it is, or give more",
-            field_path=".size",
-            reason="FieldValueForbidden",
-        ),
-    )
+    rules: ClassVar[tuple[schema.Rule, ...]] = _SIZE
 
 
 class Disk(schema.Model):
@@ -85,11 +101,19 @@ class Disk(schema.Model):
     """The image that it starts as a copy of; blank without."""
 
     rules: ClassVar[tuple[schema.Rule, ...]] = (
-        schema.Rule(rule=_POSITIVE_SIZE, message="a disk's size is more than 0, such as 10Gi", field_path=".size"),
+        *_SIZE,
         schema.Rule(
             rule="!self.root || has(self.imageRef)",
             message="a blank disk can't be booted from: give the root disk an imageRef",
             reason="FieldValueRequired",
+        ),
+        schema.Rule(
+            rule=(
+                "has(self.imageRef) == has(oldSelf.imageRef) && "
+                "(!has(self.imageRef) || self.imageRef == oldSelf.imageRef)"
+            ),
+            message="a disk's imageRef can't change, the disk was made from it: give a disk of another name",
+            reason="FieldValueForbidden",
         ),
     )
 
@@ -157,6 +181,7 @@ class VirtualMachineSpec(schema.Model):
         _ONE_ROOT,
         _ROOT_DISK,
         _NAMED_ROOT,
+        _ROOT_DISK_STAYS,
         _IMAGE_STAYS,
         _NETWORKS_STAY,
     )

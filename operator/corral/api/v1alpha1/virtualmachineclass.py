@@ -22,7 +22,7 @@ class VirtualMachineClassSpec(schema.Model):
 
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
-            rule=f"quantity(self.memory).compareTo(quantity('{SMALLEST_MEMORY}')) >= 0",
+            rule=f"quantity(string(self.memory)).compareTo(quantity('{SMALLEST_MEMORY}')) >= 0",
             message=f"spec.memory is too small for any guest: give at least {SMALLEST_MEMORY}, such as 512Mi",
             field_path=".memory",
         ),

@@ -1,0 +1,432 @@
+"""What the API server itself says to manifests: defaults, and refusals that name the field and the remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from corral import kube
+from corral.api import v1alpha1
+from corral_lab.control_plane import plane
+
+from .manifests import KINDS, NAMESPACE, SUM, manifest
+
+pytestmark = [pytest.mark.api, pytest.mark.usefixtures("crds")]
+
+HTTP = "http://images.test/x"
+
+
+class Kubectl:
+    """The kubectl of the control plane, as an administrator."""
+
+    def __init__(self, control_plane: plane.ControlPlane) -> None:
+        self._program = str(control_plane.programs.kubectl)
+        self._environment = {"KUBECONFIG": str(control_plane.lab.kubeconfig), "HOME": str(control_plane.lab.root)}
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """What it prints; it must succeed."""
+        process = await asyncio.create_subprocess_exec(
+            self._program,
+            *arguments,
+            env=self._environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        printed, complaint = await process.communicate(stdin.encode())
+        assert process.returncode == 0, complaint.decode()
+        return printed.decode()
+
+
+@pytest.fixture(scope="module")
+def kubectl(control_plane: plane.ControlPlane) -> Kubectl:
+    return Kubectl(control_plane)
+
+
+@pytest_asyncio.fixture(scope="module", autouse=True)
+async def namespace(admin: kube.Kube, crds: None) -> AsyncIterator[None]:
+    made = await admin.create(kube.NAMESPACES, {"metadata": {"name": NAMESPACE}})
+    yield
+    await admin.delete(kube.NAMESPACES, made)
+
+
+@pytest_asyncio.fixture
+async def api(admin: kube.Kube) -> AsyncIterator[kube.Kube]:
+    """The API; what a test leaves of our kinds in our namespace, or under our names, is removed after it."""
+    yield admin
+    for where in KINDS.values():
+        async for page in admin.pages(where, NAMESPACE if where.namespaced else None):
+            for obj in page:
+                if where.namespaced or obj["metadata"]["name"].startswith("admission-"):
+                    await admin.delete(where, obj)
+
+
+async def refused(api: kube.Kube, kind: str, obj: kube.Object) -> str:
+    """The API server's sentence to this manifest."""
+    with pytest.raises(kube.ApiRefused) as raised:
+        await api.create(KINDS[kind], obj)
+    return raised.value.message
+
+
+# Every kind.
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Cloud"])
+async def test_the_smallest_of_every_kind_is_accepted_and_has_its_defaults(api: kube.Kube, kind: str) -> None:
+    where = KINDS[kind]
+    answer = await api.create(where, manifest(kind))
+    read = await api.get(where, NAMESPACE, "admission-x")
+    assert read == answer
+    resource = next(one for one in v1alpha1.RESOURCES if one.kind.kind == kind)
+    assert answer.get("status") == ({"observedGeneration": -1} if resource.kind.has_status else None)
+    # What the API server adds is what our models add, so that both sides mean the same by what is left out.
+    model = resource.spec.model_validate(manifest(kind)["spec"])
+    assert answer["spec"] == model.wire()
+
+
+async def test_there_is_one_cloud(api: kube.Kube, kubectl: Kubectl) -> None:
+    message = await refused(api, "Cloud", manifest("Cloud"))
+    assert "there is one Cloud, and its name is cloud" in message
+    cloud = {"apiVersion": "corral.dev/v1alpha1", "kind": "Cloud", "metadata": {"name": "cloud"}, "spec": {}}
+    printed = await kubectl("apply", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(cloud))
+    answer = json.loads(printed)
+    assert answer["spec"]["deletionGuard"] == {"sharePercent": 20, "floor": 50, "windowSeconds": 600, "release": ""}
+
+
+async def test_a_status_that_a_tenant_sends_is_dropped(api: kube.Kube) -> None:
+    answer = await api.create(
+        KINDS["VirtualMachine"], manifest("VirtualMachine") | {"status": {"printableStatus": "Running"}}
+    )
+    assert answer["status"] == {"observedGeneration": -1}
+
+
+# What is refused when it is made: what changes, and what the sentence says.
+
+DISK = {"name": "a", "size": "1Gi"}
+ROOT = {"name": "boot", "size": "1Gi", "root": True, "imageRef": {"name": "debian"}}
+OLD = {"cpu": None, "memory": None}
+ONE_SIZE = ["spec: Invalid value", "give either spec.classRef, or spec.cpu and spec.memory together, not both"]
+ONE_ROOT = ["there is exactly one root disk: give spec.imageRef, or root: true on one of spec.disks, not both"]
+
+VM_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "memory 0": ({"memory": 0}, ["spec.memory", "too small for any guest: give at least 32Mi, such as 512Mi"]),
+    "memory 0 as text": ({"memory": "0"}, ["spec.memory", "too small for any guest: give at least 32Mi"]),
+    "memory small": ({"memory": "31Mi"}, ["spec.memory", "give at least 32Mi"]),
+    "memory no quantity": ({"memory": "lots"}, ["spec.memory", "should match"]),
+    "memory negative": ({"memory": "-1Gi"}, ["spec.memory", "should match"]),
+    "cpu 0": ({"cpu": 0}, ["spec.cpu", "greater than or equal to 1"]),
+    "cpu 257": ({"cpu": 257}, ["spec.cpu", "less than or equal to 256"]),
+    "class and cpu": ({"classRef": {"name": "small"}}, ONE_SIZE),
+    "class and memory": ({"classRef": {"name": "small"}, "cpu": None}, ONE_SIZE),
+    "neither": (OLD, ONE_SIZE),
+    "cpu alone": ({"memory": None}, ONE_SIZE),
+    "two root disks": ({"imageRef": None, "disks": [ROOT, ROOT | {"name": "b"}]}, ONE_ROOT),
+    "image and root disk": ({"disks": [ROOT]}, ONE_ROOT),
+    "no root disk": ({"imageRef": None, "disks": [DISK]}, ONE_ROOT),
+    "no disk": ({"imageRef": None}, ONE_ROOT),
+    "blank root": (
+        {"imageRef": None, "disks": [DISK | {"root": True}]},
+        ["spec.disks[0]", "a blank disk can't be booted from: give the root disk an imageRef"],
+    ),
+    "root disk of no image": (
+        {"imageRef": None, "disks": [ROOT], "rootDisk": {"size": "1Gi"}},
+        ["spec.rootDisk", "give spec.imageRef, or remove spec.rootDisk"],
+    ),
+    "disk named root": (
+        {"disks": [DISK | {"name": "root"}]},
+        ["spec.disks", "give the one in spec.disks another name"],
+    ),
+    "duplicate disks": ({"disks": [DISK, DISK]}, ["spec.disks[1]", "Duplicate value", '"a"']),
+    "disk of 0": ({"disks": [DISK | {"size": "0"}]}, ["spec.disks[0].size", "more than 0, such as 10Gi"]),
+    "disk of all": ({"disks": [DISK | {"size": "99999999P"}]}, ["spec.disks[0].size", "at most 1Pi: give less"]),
+    "root disk of 0": ({"rootDisk": {"size": "0Gi"}}, ["spec.rootDisk.size", "more than 0, such as 10Gi"]),
+    "root disk of all": ({"rootDisk": {"size": "2Pi"}}, ["spec.rootDisk.size", "at most 1Pi: give less"]),
+    "nine disks": ({"disks": [DISK | {"name": f"d{n}"} for n in range(9)]}, ["spec.disks", "at most 8 items"]),
+    "disk name": ({"disks": [DISK | {"name": "Data"}]}, ["spec.disks[0].name", "should match"]),
+    "no networks": ({"networks": []}, ["spec.networks", "at least 1 items"]),
+    "duplicate networks": (
+        {"networks": [{"networkRef": {"name": "a"}}, {"networkRef": {"name": "b"}}]},
+        ["spec.networks[1]", "Duplicate value", '"eth0"'],
+    ),
+    "network of no kind": (
+        {"networks": [{"networkRef": {"name": "a", "kind": "Bridge"}}]},
+        ["spec.networks[0].networkRef.kind", 'supported values: "ClusterNetwork", "Network"'],
+    ),
+    "image without a name": ({"imageRef": {}}, ["spec.imageRef.name", "Required value"]),
+    "run strategy": ({"runStrategy": "Sometimes"}, ["spec.runStrategy", 'supported values: "Always", "Halted"']),
+    "grace": ({"terminationGracePeriodSeconds": -1}, ["spec.terminationGracePeriodSeconds", "greater than or equal"]),
+    "key": ({"sshAuthorizedKeys": ["ssh-rsa"]}, ["spec.sshAuthorizedKeys[0]", "at least 16"]),
+    "user data": ({"cloudInit": {"userData": "x" * 32769}}, ["spec.cloudInit.userData", "Too long", "32768"]),
+    "unknown field": ({"flavour": "large"}, ["unknown field", "spec.flavour"]),
+    "unknown field deep": ({"disks": [DISK | {"bus": "ide"}]}, ["unknown field", "spec.disks[0].bus"]),
+}
+
+
+@pytest.mark.parametrize("case", VM_REFUSED)
+async def test_a_virtual_machine_that_is_refused(api: kube.Kube, case: str) -> None:
+    change, says = VM_REFUSED[case]
+    message = await refused(api, "VirtualMachine", manifest("VirtualMachine", **change))
+    assert [part for part in says if part not in message] == [], message
+
+
+@pytest.mark.parametrize("name", ["n" * 64, "web.example"])
+async def test_a_name_that_is_no_host_name_is_refused(api: kube.Kube, name: str) -> None:
+    message = await refused(api, "VirtualMachine", manifest("VirtualMachine", name))
+    assert "metadata.name is the guest's host name: at most 63 of a-z, 0-9 and '-', without dots" in message
+
+
+async def test_the_longest_name_is_accepted(api: kube.Kube) -> None:
+    assert await api.create(KINDS["VirtualMachine"], manifest("VirtualMachine", "n" * 63))
+
+
+@pytest.mark.parametrize("name", ["admission-" + "h" * 42, "admission.h"])
+async def test_the_name_of_a_host_that_has_no_room_for_its_namespace_is_refused(api: kube.Kube, name: str) -> None:
+    message = await refused(api, "Host", manifest("Host", name))
+    assert "metadata.name of a Host is at most 51 of a-z, 0-9 and '-', without dots" in message
+
+
+IMAGE_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "sha256 short": ({"source": {"url": HTTP, "sha256": SUM[1:]}}, ["spec.source.sha256", "at least 64"]),
+    "sha256 upper": ({"source": {"url": HTTP, "sha256": "A" * 64}}, ["spec.source.sha256", "should match"]),
+    "no sha256": ({"source": {"url": HTTP}}, ["spec.source.sha256", "Required value"]),
+    "url of a file": ({"source": {"url": "file:///etc/passwd", "sha256": SUM}}, ["spec.source.url", "should match"]),
+    "url with a space": ({"source": {"url": f"{HTTP} y", "sha256": SUM}}, ["spec.source.url", "should match"]),
+    "format": ({"format": "vmdk"}, ["spec.format", 'supported values: "qcow2", "raw"']),
+    "no format": ({"format": None}, ["spec.format", "Required value"]),
+    "default size": ({"defaultSize": "9999999P"}, ["spec.defaultSize", "at most 1Pi: give less"]),
+    "kernel alone": (
+        {"directBoot": {"kernel": {"url": HTTP, "sha256": SUM}}},
+        ["spec.directBoot.initramfs", "Required"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["Image", "ClusterImage"])
+@pytest.mark.parametrize("case", IMAGE_REFUSED)
+async def test_an_image_that_is_refused(api: kube.Kube, kind: str, case: str) -> None:
+    change, says = IMAGE_REFUSED[case]
+    message = await refused(api, kind, manifest(kind, **change))
+    assert [part for part in says if part not in message] == [], message
+
+
+POOL_REFUSED: dict[str, tuple[list[str], list[str]]] = {
+    "malformed": (["10.7.0.0"], ["spec.prefixes are IPv4 prefixes such as 10.77.0.0/24"]),
+    "no octet": (["10.7.0.256/24"], ["spec.prefixes are IPv4 prefixes"]),
+    "IPv6": (["fd00::/64"], ["spec.prefixes are IPv4 prefixes"]),
+    "host bits": (["10.7.0.5/24"], ["has host bits set: write 10.77.0.0/24, not 10.77.0.5/24"]),
+    "too large": (["10.0.0.0/11"], ["larger than a pool can be: give /12 or smaller"]),
+    "overlap": (
+        ["10.7.0.0/16", "10.8.0.0/16", "10.7.3.0/24"],
+        ["two of spec.prefixes overlap: give each address once"],
+    ),
+    "twice": (["10.7.0.0/16", "10.7.0.0/16"], ["two of spec.prefixes overlap: give each address once"]),
+    "none": ([], ["spec.prefixes", "at least 1 items"]),
+}
+
+
+@pytest.mark.parametrize("case", POOL_REFUSED)
+async def test_a_pool_that_is_refused(api: kube.Kube, case: str) -> None:
+    prefixes, says = POOL_REFUSED[case]
+    message = await refused(api, "IPPool", manifest("IPPool", prefixes=prefixes))
+    assert "spec.prefixes" in message
+    assert [part for part in says if part not in message] == [], message
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "network without pools": ("Network", {"poolRefs": []}, ["spec.poolRefs", "at least 1 items"]),
+    "network mtu": ("ClusterNetwork", {"mtu": 1279}, ["spec.mtu", "greater than or equal to 1280"]),
+    "network dns": (
+        "ClusterNetwork",
+        {"dnsServers": ["dns.test"]},
+        ["spec.dnsServers", "are IP addresses such as 10.77.0.53"],
+    ),
+    "class memory": ("VirtualMachineClass", {"memory": "1Mi"}, ["spec.memory", "give at least 32Mi"]),
+    "class without cpu": ("VirtualMachineClass", {"cpu": None}, ["spec.cpu", "Required value"]),
+    "machine type": ("VirtualMachineClass", {"machineType": "q35"}, ["spec.machineType", 'supported values: "pc"']),
+    "host reserved": ("Host", {"reserved": {"memory": "some"}}, ["spec.reserved.memory", "should match"]),
+    "host driver": ("Host", {"hypervisor": {"driver": ""}}, ["spec.hypervisor.driver", "at least 1"]),
+    "allocation owner": ("IPAllocation", {"owner": None}, ["spec.owner", "Required value"]),
+    "instance mac": (
+        "Instance",
+        {"interfaces": [{"name": "eth0", "mac": "x" * 17, "slot": 16, "mtu": 1500, "addresses": []}]},
+        ["spec.interfaces[0].mac", "should match"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_others_that_are_refused(api: kube.Kube, case: str) -> None:
+    kind, change, says = REFUSED[case]
+    message = await refused(api, kind, manifest(kind, **change))
+    assert [part for part in says if part not in message] == [], message
+
+
+async def test_a_manifest_without_a_spec_is_refused(api: kube.Kube) -> None:
+    assert "spec: Required value" in await refused(api, "VirtualMachine", {"metadata": manifest("Image")["metadata"]})
+
+
+# What is refused when it changes.
+
+WITH_DISKS = {"rootDisk": {"size": "10Gi"}, "disks": [DISK, DISK | {"name": "b", "imageRef": {"name": "debian"}}]}
+CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[str]]] = {
+    "root disk shrinks": (
+        "VirtualMachine",
+        WITH_DISKS,
+        {"rootDisk": {"size": "9Gi"}},
+        ["spec.rootDisk.size", "a disk never shrinks: leave its size as it is, or give more"],
+    ),
+    "root disk taken away": ("VirtualMachine", WITH_DISKS, {"rootDisk": None}, ["spec.rootDisk", "never shrinks"]),
+    "disk shrinks": (
+        "VirtualMachine",
+        WITH_DISKS,
+        {"disks": [DISK | {"size": "1023Mi"}]},
+        ["spec.disks[0].size", "a disk never shrinks"],
+    ),
+    "disk of another image": (
+        "VirtualMachine",
+        WITH_DISKS,
+        {"disks": [{"name": "b", "size": "1Gi", "imageRef": {"name": "other"}}]},
+        ["spec.disks[0]", "a disk's imageRef can't change", "give a disk of another name"],
+    ),
+    "blank disk made of an image": (
+        "VirtualMachine",
+        WITH_DISKS,
+        {"disks": [DISK | {"imageRef": {"name": "debian"}}]},
+        ["spec.disks[0]", "a disk's imageRef can't change"],
+    ),
+    "image": (
+        "VirtualMachine",
+        {},
+        {"imageRef": {"name": "other"}},
+        ["spec.imageRef can't change", "make a new VirtualMachine"],
+    ),
+    "image for a disk": ("VirtualMachine", {}, {"imageRef": None, "disks": [ROOT]}, ["spec.imageRef can't change"]),
+    "networks": (
+        "VirtualMachine",
+        {},
+        {"networks": [{"networkRef": {"name": "other"}}]},
+        ["spec.networks can't change yet: make a new VirtualMachine"],
+    ),
+    "image's spec": ("ClusterImage", {}, {"format": "raw"}, ["an image's spec can't change", "under another name"]),
+    "pool gives up": (
+        "IPPool",
+        {"prefixes": ["10.7.0.0/24", "10.8.0.0/24"]},
+        {"prefixes": ["10.7.0.0/24"]},
+        ["spec.prefixes", "can't be taken from a pool", "add another prefix instead"],
+    ),
+    "allocation": ("IPAllocation", {}, {"interface": "eth1"}, ["an allocation never changes hands"]),
+    "instance's owner": ("Instance", {}, {"epoch": 2}, ["one placement of one VirtualMachine, for life"]),
+}
+
+
+@pytest.mark.parametrize("case", CHANGES)
+async def test_a_change_that_is_refused(api: kube.Kube, case: str) -> None:
+    kind, spec, change, says = CHANGES[case]
+    made = await api.create(KINDS[kind], manifest(kind, **spec))
+    with pytest.raises(kube.ApiRefused) as raised:
+        await api.patch(KINDS[kind], made, {"spec": change})
+    assert [part for part in says if part not in raised.value.message] == [], raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "change"),
+    [
+        ("VirtualMachine", WITH_DISKS, {"rootDisk": {"size": "11Gi"}, "disks": [DISK | {"size": "2Gi"}]}),
+        ("VirtualMachine", {}, {"rootDisk": {"size": "11Gi"}}),
+        ("VirtualMachine", {}, {"runStrategy": "Halted"}),
+        ("VirtualMachine", {}, {"cpu": None, "memory": None, "classRef": {"name": "small"}}),
+        ("IPPool", {}, {"prefixes": ["10.8.0.0/24", "10.7.0.0/24"]}),
+        ("Host", {}, {"maintenance": True}),
+    ],
+)
+async def test_a_change_that_is_accepted(
+    api: kube.Kube, kind: str, spec: dict[str, Any], change: dict[str, Any]
+) -> None:
+    made = await api.create(KINDS[kind], manifest(kind, **spec))
+    changed = await api.patch(KINDS[kind], made, {"spec": change})
+    assert changed["metadata"]["generation"] == 2
+
+
+# What a person sees.
+
+
+@pytest.mark.parametrize(
+    ("wide", "header"),
+    [((), "NAME STATUS READY HOST IP AGE"), (("-o", "wide"), "NAME STATUS READY HOST IP AGE CLASS REASON")],
+)
+async def test_the_columns_of_virtual_machines(
+    api: kube.Kube, kubectl: Kubectl, wide: tuple[str, ...], header: str
+) -> None:
+    await api.create(KINDS["VirtualMachine"], manifest("VirtualMachine", "web", **OLD, classRef={"name": "small"}))
+    printed = await kubectl("get", "vm.corral.dev", "-n", NAMESPACE, *wide)
+    first, row = printed.splitlines()
+    assert first.split() == header.split()
+    assert row.split()[0] == "web"
+    assert ("small" in row) == bool(wide)
+
+
+async def test_short_names_lead_to_their_kinds(kubectl: Kubectl) -> None:
+    printed = await kubectl("api-resources", "--api-group=corral.dev", "--no-headers")
+    names: dict[str, set[str]] = {}
+    for line in printed.splitlines():
+        plural, *shorts, _, _, _ = line.split()
+        names[plural] = set(",".join(shorts).split(",")) - {""}
+    assert names == {one.kind.plural: set(one.kind.short_names) for one in v1alpha1.RESOURCES}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_field_is_explained(kubectl: Kubectl, kind: str) -> None:
+    where = KINDS[kind]
+    document = json.loads(await kubectl("get", "crd", f"{where.plural}.corral.dev", "-o", "json"))
+    whole = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    def mute(schema: dict[str, Any], path: str) -> list[str]:
+        below = {f"{path}.{name}": child for name, child in schema.get("properties", {}).items()}
+        silent = [one for one, child in below.items() if not child.get("description") and one != ".metadata"]
+        deeper = below | ({path: schema["items"]} if "items" in schema else {})
+        return silent + [found for one, child in deeper.items() for found in mute(child, one)]
+
+    assert mute(whole, "") == []
+
+
+async def test_explain_reads_like_documentation(kubectl: Kubectl) -> None:
+    printed = await kubectl("explain", "vm.spec", "--api-version=corral.dev/v1alpha1")
+    fields = re.findall(r"^  (\w+)\t", printed, re.MULTILINE)
+    assert {"classRef", "cpu", "memory", "imageRef", "disks", "networks", "runStrategy"} <= set(fields)
+    assert "Always: the guest runs, and is started again when it stops." in " ".join(printed.split())
+    tree = await kubectl("explain", "vm.spec", "--recursive", "--api-version=corral.dev/v1alpha1")
+    assert re.search(r"networkRef\s.*-required-", tree)
+
+
+@pytest.mark.parametrize(
+    ("kind", "selector", "found"),
+    [
+        ("VirtualMachine", "spec.runStrategy=Always", True),
+        ("VirtualMachine", "spec.runStrategy=Halted", False),
+        ("VirtualMachine", "status.placement.host=h1", False),
+        ("Instance", "spec.owner.uid=6f1c1f9e-5df5-4f3f-9d2c-8a5b0d4a7f11", True),
+        ("Instance", "spec.owner.uid=another", False),
+        ("IPAllocation", "spec.owner.uid=6f1c1f9e-5df5-4f3f-9d2c-8a5b0d4a7f11", True),
+    ],
+)
+async def test_field_selectors(api: kube.Kube, kubectl: Kubectl, kind: str, selector: str, found: bool) -> None:
+    await api.create(KINDS[kind], manifest(kind))
+    printed = await kubectl(
+        "get", f"{KINDS[kind].plural}.corral.dev", "-n", NAMESPACE, f"--field-selector={selector}", "-o", "name"
+    )
+    assert ("admission-x" in printed) == found
+
+
+async def test_a_machine_is_found_by_its_host_once_it_is_placed(api: kube.Kube, kubectl: Kubectl) -> None:
+    made = await api.create(KINDS["VirtualMachine"], manifest("VirtualMachine"))
+    await api.patch_status(KINDS["VirtualMachine"], made, {"placement": {"host": "h1", "epoch": 1}})
+    printed = await kubectl(
+        "get", "vm.corral.dev", "-n", NAMESPACE, "--field-selector=status.placement.host=h1", "-o", "name"
+    )
+    assert printed.strip() == "virtualmachine.corral.dev/admission-x"
