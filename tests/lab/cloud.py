@@ -211,8 +211,9 @@ class Cloud:
         return found if guest is None else _only(found, guest)
 
     def cached_images(self) -> frozenset[str]:
-        """Names of the files in the host's image cache, whole and half-made ones."""
-        return frozenset(path.name for path in (self.host.folder / "corral" / "images").glob("*"))
+        """Names of the disk images in the host's cache, whole and half-made ones; kernels come and stay beside them."""
+        names = (path.name for path in (self.host.folder / "corral" / "images").glob("*"))
+        return frozenset(name for name in names if not name.endswith(".blob"))
 
     def writes(self) -> list[tuple[str, str, str]]:
         """Every write by Corral so far, but the signs of life: who, which verb, which object."""
