@@ -7,7 +7,7 @@ CODE := operator drivers tests
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2} /^##$$/ {print ""}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## Install what the lab and the tests need; says first what that is
@@ -25,6 +25,7 @@ demo-down: ## Take the demo down; nothing of it is left but the cache
 .PHONY: test
 test: setup ## Run every test: checks, units, contracts, API and lab
 	@$(MAKE) --no-print-directory lint
+	@$(AS_ROOT) $(BIN)/corral lab prepare
 	@$(AS_ROOT) $(BIN)/pytest --durations=20 --durations-min=0.5 tests
 
 .PHONY: test-lab

@@ -7,6 +7,7 @@ use strict field validation: what the API server would prune is an error of ours
 from __future__ import annotations
 
 import json
+import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.aio.config import kube_config
 
 from corral.api import schema
 
@@ -108,6 +110,9 @@ class Kube:
         else:
             await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
         api = client.ApiClient(configuration)
+        # The library writes keys that stand in a kubeconfig to temporary files and removes them at its exit, which a
+        # killed process does not come to. They are loaded now.
+        kube_config._cleanup_temp_files()
         api.user_agent = user_agent
         return cls(api)
 
@@ -116,10 +121,20 @@ class Kube:
         await self._api.close()
 
     @property
-    def configuration(self) -> client.Configuration:
-        """Server and credentials, for who must open a session of its own."""
-        configuration: client.Configuration = self._api.configuration
-        return configuration
+    def server(self) -> str:
+        """The API server's URL, for who must open a session of its own."""
+        return str(self._api.configuration.host)
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Whom we trust and who we are, likewise."""
+        context: ssl.SSLContext = self._api.rest_client.ssl_context
+        return context
+
+    async def headers(self) -> dict[str, str]:
+        """The bearer token, where there is one, likewise."""
+        token = await self._api.configuration.get_api_key_with_prefix("BearerToken")
+        return {"Authorization": token} if token else {}
 
     async def get(self, where: Collection, namespace: str | None, name: str) -> Object | None:
         """The object as it is now; None where the API server says that there is none."""

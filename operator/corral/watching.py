@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import ssl
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +73,7 @@ async def _watch(
     session = await _session(api, settings.connections, _trace(paths, listed))
 
     async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=api.configuration.host, aiohttp_session=session)
+        return kopf.AiohttpSession(server=api.server, aiohttp_session=session)
 
     kopf.on.login(registry=registry, retries=3)(login)
     started = _remember_tasks()
@@ -187,14 +186,9 @@ def _trace(paths: Mapping[str, kube.Collection], listed: Listed) -> aiohttp.Trac
 
 
 async def _session(api: kube.Kube, connections: int, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-    configuration = api.configuration
-    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, configuration.key_file)
-    token = await configuration.get_api_key_with_prefix("BearerToken")
     return aiohttp.ClientSession(
         # Kopf's own session has no bound, and opens a connection for every object in flight.
-        connector=aiohttp.TCPConnector(limit=connections, ssl=context),
-        headers={"Authorization": token} if token else {},
+        connector=aiohttp.TCPConnector(limit=connections, ssl=api.ssl_context),
+        headers=await api.headers(),
         trace_configs=[trace],
     )

@@ -19,7 +19,9 @@ import typer
 
 from corral_lab import demo as tour
 from corral_lab import errors, paths, progress
+from corral_lab.guest import build as guest_build
 from corral_lab.lab import Lab, Options
+from corral_lab.programs import build
 
 app = typer.Typer(help="The lab: a whole cloud on this machine.", no_args_is_help=True)
 
@@ -47,6 +49,16 @@ def up(
         lab = _lab(folder)
         lab.up(_options(hosts, management, guests), steps)
         steps.say(f"The lab is up. Next: source {_short(lab.folder.env)}, then kubectl get hosts.corral.dev")
+
+
+@app.command()
+def prepare() -> None:
+    """Build what every lab needs into the cache: the control plane's programs, once a machine, and the guest image."""
+    with _sentences():
+        steps = progress.Steps(rich.console.Console())
+        cache = paths.Cache.find(os.environ)
+        build.provide(cache, os.environ, steps)
+        guest_build.provide(cache, steps)
 
 
 @app.command()

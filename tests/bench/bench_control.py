@@ -62,8 +62,9 @@ def _cpu() -> float:
 async def cloud(
     control_plane: plane.ControlPlane, admin: kube.Kube, crds: None, roles: None, tmp_path: pathlib.Path
 ) -> AsyncIterator[simulated_cloud.SimulatedCloud]:
-    async with simulated_cloud.running(control_plane, admin, tmp_path, hosts=HOSTS, prefix="10.96.0.0/20") as made:
-        yield made
+    made = simulated_cloud.running(control_plane, admin, tmp_path, hosts=HOSTS, prefix="10.96.0.0/20", memory=256 << 30)
+    async with made as running:
+        yield running
 
 
 async def test_bench(cloud: simulated_cloud.SimulatedCloud, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,9 @@ _CRDS = kube.Collection(
 
 
 @pytest_asyncio.fixture(scope="session")
-async def admin(control_plane: plane.ControlPlane) -> AsyncIterator[kube.Kube]:
+async def admin(cluster: pathlib.Path) -> AsyncIterator[kube.Kube]:
     """The API as an administrator."""
-    api = await kube.Kube.connect(str(control_plane.lab.kubeconfig), user_agent="corral-tests")
+    api = await kube.Kube.connect(str(cluster), user_agent="corral-tests")
     yield api
     await api.close()
 

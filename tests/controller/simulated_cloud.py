@@ -61,11 +61,11 @@ class SimulatedCloud:
 
     # The offers of the operator.
 
-    async def furnish(self, *, prefix: str = "10.99.0.0/24", image_name: str = "image") -> None:
+    async def furnish(self, *, prefix: str) -> None:
         """A namespace, and one class, image, pool and network of the cloud's own names."""
         await self.admin.create(kube.NAMESPACES, {"metadata": {"name": self.namespace}})
         await self.offer(world.CLASSES, "small", {"cpu": 1, "memory": "64Mi"})
-        await self.offer(world.CLUSTER_IMAGES, image_name, self.image())
+        await self.offer(world.CLUSTER_IMAGES, "image", self.image())
         await self.offer(world.POOLS, "pool", {"prefixes": [prefix]})
         await self.offer(world.CLUSTER_NETWORKS, "net", {"poolRefs": [{"name": self.named("pool")}]})
         self.mark()
@@ -274,7 +274,8 @@ class SimulatedCloud:
         """How often our processes wrote to objects of ours, by verb, resource and subresource."""
         with self.control_plane.audit_log.open(encoding="utf-8") as log:
             log.seek(self._read_from)
-            events = [json.loads(line) for line in log]
+            # The last line may be half written.
+            events = [json.loads(line) for line in log if line.endswith("\n")]
         return Counter(
             "/".join(filter(None, (f"{event['verb']} {what['resource']}", what.get("subresource"))))
             for event, what in ((event, event["objectRef"]) for event in events)
@@ -316,14 +317,20 @@ class SimulatedCloud:
 
 @contextlib.asynccontextmanager
 async def running(
-    control_plane: plane.ControlPlane, admin: kube.Kube, folder: pathlib.Path, *, hosts: int = 2, prefix: str = ""
+    control_plane: plane.ControlPlane,
+    admin: kube.Kube,
+    folder: pathlib.Path,
+    *,
+    hosts: int = 2,
+    prefix: str = "10.99.0.0/24",
+    memory: int = 4 << 30,
 ) -> AsyncIterator[SimulatedCloud]:
     """A cloud with everything a VirtualMachine needs, its controller and so many hosts."""
     cloud = SimulatedCloud(control_plane, admin, folder)
     try:
-        await cloud.furnish(**({"prefix": prefix} if prefix else {}))
+        await cloud.furnish(prefix=prefix)
         await cloud.start_controller()
-        await asyncio.gather(*(cloud.add_host(name) for name in string.ascii_lowercase[:hosts]))
+        await asyncio.gather(*(cloud.add_host(name, memory=memory) for name in string.ascii_lowercase[:hosts]))
         cloud.mark()
         yield cloud
     finally:

@@ -100,7 +100,9 @@ class Rig:
 
     def writes(self, resource: str = "instances") -> list[tuple[str, str]]:
         """What the agent wrote, as verb and name with subresource, by the API server's own account."""
-        events = [json.loads(line) for line in self.audit_log.read_text(encoding="utf-8").splitlines()]
+        lines = self.audit_log.read_text(encoding="utf-8").splitlines(keepends=True)
+        # The last one may be half written.
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
         return [
             (event["verb"], "/".join(filter(None, (event["objectRef"]["name"], event["objectRef"].get("subresource")))))
             for event in events

@@ -18,6 +18,7 @@ from corral import kube, store
 from corral.agent.fetches import Fetches
 from corral.agent.instance import INSTANCES, Clock
 from corral.agent.rooms import Rooms
+from corral.api import objects
 from corral.api.v1alpha1 import host
 from corral.conclude import hoststate as conclude
 from corral_drivers import errors
@@ -67,7 +68,9 @@ class HostStates:
         self._looked_at = self._clock.monotonic()
         generation = obj["metadata"].get("generation", 0)
         asked = conclude.Asked(generation, self._identity.host, self._identity.agent_version)
-        status = conclude.conclude(await self._look(), asked, _before(obj), self._clock.now())
+        status = conclude.conclude(
+            await self._look(), asked, objects.status_of(obj, host.HostStateStatus), self._clock.now()
+        )
         self._store.put(HOST_STATES, await self._api.patch_status(HOST_STATES, obj, status.wire()))
         return None
 
@@ -111,14 +114,6 @@ class HostStates:
 
     def _owners(self) -> frozenset[str]:
         return frozenset(obj["spec"]["owner"]["uid"] for _, obj in self._store.all(INSTANCES.plural))
-
-
-def _before(obj: kube.Object) -> host.HostStateStatus:
-    try:
-        return host.HostStateStatus.model_validate(obj.get("status", {}))
-    except ValueError:
-        # Some other author's status: it is written anew, whole.
-        return host.HostStateStatus()
 
 
 async def _tried(look: Callable[[], Awaitable[ValueT]], faults: list[errors.DriverError]) -> ValueT | None:

@@ -85,7 +85,8 @@ class Instances:
             parsed = objects.parsed(obj, instance.InstanceSpec, instance.InstanceStatus)
             desired.check(parsed.spec)
         except objects.NotUnderstood as error:
-            told = conclude.not_understood(str(error), asked, _before(obj), self._clock.now())
+            before = objects.status_of(obj, instance.InstanceStatus)
+            told = conclude.not_understood(str(error), asked, before, self._clock.now())
             return await self._report(obj, told, None, memory)
         if self._is_behind(obj):
             outcome = _BEHIND
@@ -98,7 +99,8 @@ class Instances:
         if not self._is_behind(obj):
             outcome = await self._guests.remove(obj["spec"]["owner"]["uid"], asked.grace, memory)
             if not outcome.holds:
-                return await self._report(obj, self._told(outcome, asked, _before(obj)), outcome, memory)
+                before = objects.status_of(obj, instance.InstanceStatus)
+                return await self._report(obj, self._told(outcome, asked, before), outcome, memory)
         finalizers = obj["metadata"].get("finalizers", [])
         left = [finalizer for finalizer in finalizers if finalizer != instance.FINALIZER]
         if len(left) < len(finalizers):
@@ -157,14 +159,6 @@ def _asked(obj: kube.Object, host: str, *, removed: bool = False) -> conclude.As
         names={"namespace": owner["namespace"], "name": owner["name"], "host": host},
         removed=removed,
     )
-
-
-def _before(obj: kube.Object) -> instance.InstanceStatus:
-    try:
-        return instance.InstanceStatus.model_validate(obj.get("status", {}))
-    except ValueError:
-        # Some other author's status: it is written anew, whole.
-        return instance.InstanceStatus()
 
 
 def _waits(outcome: conclude.Outcome | None, memory: Memory) -> list[float | None]:

@@ -11,14 +11,14 @@ import contextlib
 import datetime
 import pathlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 import corral
-from corral import kube, queue, store, watching
+from corral import kube, periodic, queue, store, watching
 from corral.agent import desired, rooms
 from corral.agent.fetches import Fetches
 from corral.agent.guest import Guests
@@ -113,6 +113,7 @@ class _Agent:
         self._instances = Instances(api, known, guests, settings.host, clock)
         identity = Identity(settings.host, corral.version())
         self._host = HostStates(api, known, made, self.fetches, identity, clock)
+        self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, settings.namespace, settings.host, clock.now)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,18 +121,15 @@ class _Agent:
             return
         async with asyncio.TaskGroup() as tasks:
             background = [
-                self._start(tasks, "queue", self._queue.run()),
-                self._start(tasks, "look", self._every(self._settings.look_every, self._look)),
-                self._start(tasks, "sweep", self._every(SWEPT_EVERY, self._sync.sweep)),
-                self._start(tasks, "lease", self._lease.keep()),
+                tasks.create_task(self._queue.run()),
+                tasks.create_task(periodic.every(self._settings.look_every, self._look)),
+                tasks.create_task(periodic.every(SWEPT_EVERY, self._sync.sweep)),
+                tasks.create_task(periodic.after_lists(self._listed, self._sweep_after)),
+                tasks.create_task(self._lease.keep()),
             ]
-            # Kopf cancels, when it ends, what was started after it: so our tasks have begun before.
-            await asyncio.sleep(0)
-            background.append(self._start(tasks, "stop", _ending(stop, tuple(background), self.fetches)))
             self._rooms.hypervisor.watch(self._sync.changed)
             self._sync.look()
             await self._watch(stop)
-            # Kopf ends by itself at a signal; then the rest ends as well.
             for task in background:
                 task.cancel()
 
@@ -147,6 +145,7 @@ class _Agent:
             self._sync.deliver,
             watching.Settings(namespace=self._settings.namespace, liveness=self._settings.liveness),
             stop,
+            listed=self._listed.put_nowait,
         )
 
     async def _reconcile(self, key: kube.Key) -> float | None:
@@ -156,26 +155,10 @@ class _Agent:
     async def _look(self) -> None:
         self._sync.look()
 
-    @staticmethod
-    async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await act()
-            except kube.ApiError as error:
-                log.warning("the API server did not answer a periodic look; the next one follows", why=str(error))
-
-    @staticmethod
-    def _start(tasks: asyncio.TaskGroup, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return tasks.create_task(work, name=f"corral agent: {name}")
-
-
-async def _ending(stop: asyncio.Event, tasks: tuple[asyncio.Task[None], ...], fetches: Fetches) -> None:
-    """Let go at once when stopped: kopf gives what it does not know five seconds."""
-    await stop.wait()
-    for task in tasks:
-        task.cancel()
-    await fetches.close()
+    async def _sweep_after(self, where: kube.Collection) -> None:
+        # A host has one HostState, and asks for it before it believes that it is gone.
+        if where == INSTANCES:
+            await self._sync.sweep()
 
 
 async def _first(stop: asyncio.Event, ask: Callable[[], Awaitable[Any]]) -> Any:

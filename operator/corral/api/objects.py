@@ -33,7 +33,7 @@ class Object(Generic[SpecT, StatusT]):
 
 
 def parsed(raw: Mapping[str, Any], spec: type[SpecT], status: type[StatusT]) -> Object[SpecT, StatusT]:
-    """Parse an object of this kind. Raises `NotUnderstood`."""
+    """Parse an object of this kind. Raises `NotUnderstood` for its spec; a status is told anew whatever it was."""
     metadata = raw["metadata"]
     return Object(
         namespace=metadata.get("namespace", ""),
@@ -41,19 +41,24 @@ def parsed(raw: Mapping[str, Any], spec: type[SpecT], status: type[StatusT]) -> 
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
         is_deleted="deletionTimestamp" in metadata,
-        spec=_validated("spec", spec, raw.get("spec", {})),
-        status=_validated("status", status, raw.get("status", {})),
+        spec=_spec(spec, raw.get("spec", {})),
+        status=status_of(raw, status),
         raw=raw,
     )
 
 
-ModelT = TypeVar("ModelT", bound=schema.Model)
+def status_of(raw: Mapping[str, Any], status: type[StatusT]) -> StatusT:
+    """The status of an object as it was last written; empty where it can't be read, by hand or by another version."""
+    try:
+        return status.model_validate(raw.get("status", {}))
+    except pydantic.ValidationError:
+        return status()
 
 
-def _validated(where: str, model: type[ModelT], value: Any) -> ModelT:
+def _spec(model: type[SpecT], value: Any) -> SpecT:
     try:
         return model.model_validate(value)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join([where, *(str(part) for part in first["loc"])])
+        field = ".".join(["spec", *(str(part) for part in first["loc"])])
         raise NotUnderstood(f"{field}: {first['msg']}") from error

@@ -154,6 +154,11 @@ def summarized(
     return (*facts, summary, true("Stalled", late.reason, late.detail)), None
 
 
+def not_understood(detail: str) -> tuple[Fact, ...]:
+    """The facts of an object that the API admitted and our models don't; `detail` names the field."""
+    return false("Ready", "SpecNotUnderstood", detail), true("Stalled", "SpecNotUnderstood", detail)
+
+
 def timestamp(moment: datetime.datetime) -> str:
     """The moment as the API writes times: RFC 3339, UTC, whole seconds."""
     return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

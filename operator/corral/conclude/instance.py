@@ -118,9 +118,7 @@ def conclude(outcome: Outcome, asked: Asked, before: instance.InstanceStatus, no
 
 def not_understood(detail: str, asked: Asked, before: instance.InstanceStatus, now: datetime.datetime) -> Concluded:
     """The status of an Instance that the API admitted and this agent can't read; its guest stays as it is."""
-    reason = "SpecNotUnderstood"
-    both = (conditions.false("Ready", reason, detail), conditions.true("Stalled", reason, detail))
-    status = _status(both, asked, before, now, power_state=before.power_state)
+    status = _status(conditions.not_understood(detail), asked, before, now, power_state=before.power_state)
     return Concluded(status=status, is_settled=False, is_final=True)
 
 

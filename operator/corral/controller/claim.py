@@ -133,7 +133,7 @@ def _candidate(world: World, name: str, raw: kube.Object) -> place.Candidate:
     state = world.store.get(kube.Key(HOST_STATES.plural, resolve_instance.namespace(name), name))
     try:
         spec = objects.parsed(raw, host.HostSpec, host.HostStatus).spec
-        said = None if state is None else objects.parsed(state, host.HostStateSpec, host.HostStateStatus).status
+        said = None if state is None else objects.status_of(state, host.HostStateStatus)
     except objects.NotUnderstood:
         return place.Candidate(name, 0, 0, refuses="not understood")
     if "deletionTimestamp" in raw["metadata"] or spec.maintenance:

@@ -29,7 +29,7 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
         return 1.0
     one = objects.parsed(raw, host.HostSpec, host.HostStatus)
     state = await _furnish(world, one, cloud["metadata"]["uid"])
-    said = objects.parsed(state, host.HostStateSpec, host.HostStateStatus).status
+    said = objects.status_of(state, host.HostStateStatus)
     if said.observed_generation >= 0 and not world.heartbeats.fact(one.name).holds:
         # Who has just spoken is heard at once, and not only when all are next asked.
         await agents.look(world, resolve_instance.namespace(one.name))

@@ -21,8 +21,7 @@ async def reconcile_image(world: World, key: kube.Key) -> float | None:
     one = objects.parsed(raw, image.ImageSpec, image.ImageStatus)
     held: dict[str, tuple[host.HeldImage, ...]] = {}
     for state_key, state in world.store.all(HOST_STATES.plural):
-        said = objects.parsed(state, host.HostStateSpec, host.HostStateStatus).status
-        held[state_key.name] = said.images
+        held[state_key.name] = objects.status_of(state, host.HostStateStatus).images
     status, look_again = conclude.conclude_image(one, held, world.clock())
     await world.write_status(where, raw, status)
     return look_again

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from corral import deadlines, kube, store, watching
+from corral import deadlines, kube, periodic, store, watching
 from corral import queue as queues
-from corral.api import v1alpha1
+from corral.api import objects, v1alpha1
 from corral.controller import (
     agents,
     claim,
@@ -88,7 +88,7 @@ async def run(settings: Settings, stop: asyncio.Event, *, connect: Connect = con
     try:
         world = make_world(api, silent_after=settings.silent_after)
         queue: queues.Queue[kube.Key] = queues.Queue(
-            lambda key: RECONCILERS[key.plural](world, key),
+            lambda key: reconcile(world, key),
             queues.Settings(workers=settings.workers),
             expected=_EXPECTED,
         )
@@ -99,14 +99,25 @@ async def run(settings: Settings, stop: asyncio.Event, *, connect: Connect = con
         await api.close()
 
 
+async def reconcile(world: World, key: kube.Key) -> float | None:
+    """Whatever has to be done about this key; what we can't read is told on the object, and left as it is."""
+    try:
+        return await RECONCILERS[key.plural](world, key)
+    except objects.NotUnderstood as error:
+        seen = world.store.get(key)
+        if seen is not None:
+            await world.write_not_understood(_COLLECTION_OF[key.plural], seen, str(error))
+        return None
+
+
 async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings, stop: asyncio.Event) -> None:
     listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
     async with asyncio.TaskGroup() as tasks:
         background = [
-            tasks.create_task(_sweep_after_lists(world, listed)),
+            tasks.create_task(periodic.after_lists(listed, lambda where: _sweep_one(world, where))),
             tasks.create_task(queue.run()),
-            tasks.create_task(_every(settings.heartbeats_every, lambda: agents.look(world))),
-            tasks.create_task(_every(settings.sweep_every, lambda: _sweep(world))),
+            tasks.create_task(periodic.every(settings.heartbeats_every, lambda: agents.look(world))),
+            tasks.create_task(periodic.every(settings.sweep_every, lambda: _sweep(world))),
         ]
         await watching.watch(
             world.api,
@@ -137,16 +148,16 @@ async def _begin(world: World, stop: asyncio.Event) -> bool:
 
 def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_AFTER) -> World:
     """An empty world around this connection."""
-    objects = store.Store()
+    known = store.Store()
     for plural in (INSTANCES.plural, ALLOCATIONS.plural):
-        objects.index(plural, OWNER, owner_of)
-    objects.index(VMS.plural, HOST, host_of)
-    objects.index(VMS.plural, WAITING, waits)
+        known.index(plural, OWNER, owner_of)
+    known.index(VMS.plural, HOST, host_of)
+    known.index(VMS.plural, WAITING, waits)
     world = World(
         api=api,
-        store=objects,
+        store=known,
         ledger=ledger.Ledger(
-            objects,
+            known,
             machines=VMS.plural,
             instances=INSTANCES.plural,
             allocations=ALLOCATIONS.plural,
@@ -156,7 +167,7 @@ def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_A
         heartbeats=heartbeats.Heartbeats(silent_after),
         clock=lambda: datetime.datetime.now(datetime.UTC),
     )
-    objects.listen(lambda key, old, new: _lost(world, key, old) if new is None and old is not None else None)
+    known.listen(lambda key, old, new: _lost(world, key, old) if new is None and old is not None else None)
     return world
 
 
@@ -200,29 +211,12 @@ async def _settle(world: World, key: kube.Key) -> None:
         await world.current(_COLLECTION_OF[key.plural], key)
 
 
-async def _sweep_after_lists(world: World, listed: asyncio.Queue[kube.Collection]) -> None:
-    """Find what vanished between our own list and that of a watch, or in a gap between two watches."""
-    while True:
-        where = await listed.get()
-        try:
-            await sweep.sweep(world, (where,))
-        except kube.ApiError as error:
-            log.warning("the API server did not answer the sweep after a list", kind=where.kind, why=str(error))
-            await asyncio.sleep(_ASKED_EVERY)
-            listed.put_nowait(where)
-
-
 async def _sweep(world: World) -> None:
     await sweep.sweep(world, COLLECTIONS)
 
 
-async def _every(seconds: float, act: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await act()
-        except kube.ApiError as error:
-            log.warning("the API server did not answer a periodic look; the next one follows", why=str(error))
+async def _sweep_one(world: World, where: kube.Collection) -> None:
+    await sweep.sweep(world, (where,))
 
 
 RECONCILERS: Mapping[str, Callable[[World, kube.Key], Awaitable[float | None]]] = {

@@ -6,8 +6,6 @@ status is the one record of where a guest is; an Instance of the same uid withou
 
 from __future__ import annotations
 
-import dataclasses
-
 from corral import kube
 from corral.api import objects
 from corral.api.v1alpha1 import instance, virtualmachine
@@ -32,11 +30,7 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
     raw = world.store.get(key)
     if raw is None or "deletionTimestamp" in raw["metadata"]:
         return waiting
-    try:
-        vm = objects.parsed(raw, virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus)
-    except objects.NotUnderstood as error:
-        await _not_understood(world, raw, str(error))
-        return waiting
+    vm = objects.parsed(raw, virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus)
     look_again = await _converge(world, vm)
     return min((after for after in (waiting, look_again) if after is not None), default=None)
 
@@ -153,14 +147,3 @@ async def _conclude(
     status, look_again = conclude.conclude(vm, observed, world.clock())
     await world.write_status(VMS, vm.raw, status)
     return look_again
-
-
-async def _not_understood(world: World, raw: kube.Object, detail: str) -> None:
-    status = virtualmachine.VirtualMachineStatus.model_validate(raw.get("status", {}))
-    vm = dataclasses.replace(
-        objects.parsed({**raw, "spec": {"cpu": 1, "memory": "1Gi"}}, virtualmachine.VirtualMachineSpec, type(status)),
-        raw=raw,
-    )
-    await _conclude(
-        world, vm, conditions.false("Scheduled", "SpecNotUnderstood", detail), status.placement, _standing(world, vm)
-    )

@@ -21,6 +21,8 @@ from corral.api.v1alpha1 import (
     virtualmachine,
     virtualmachineclass,
 )
+from corral.api.v1alpha1 import conditions as api_conditions
+from corral.conclude import conditions
 from corral.controller import guard, heartbeats, ledger
 
 VMS = kube.collection(virtualmachine.RESOURCE)
@@ -66,6 +68,12 @@ def waits(vm: Mapping[str, Any]) -> str | None:
     return None if any(one["type"] == "Scheduled" and one["status"] == "True" for one in said) else WAITING
 
 
+class _Conditions(schema.Observed):
+    """What every status of ours has."""
+
+    conditions: api_conditions.Conditions = ()
+
+
 @dataclass(slots=True)
 class World:
     """The controller's hands and eyes; `tell` puts a key on the queue, now or in some seconds."""
@@ -94,6 +102,29 @@ class World:
         """Write the status in one PATCH, or in none where it is there already; the store has it at once."""
         with self.doubting(where, seen):
             written = await self.api.patch_status(where, seen, status.wire(), unchanged=unchanged)
+        self.store.put(where, written)
+
+    async def write_not_understood(self, where: kube.Collection, seen: kube.Object, detail: str) -> None:
+        """Say of an object that the API admitted, and we can't read, why nothing is done about it.
+
+        The rest of its status stays.
+        """
+        metadata = seen["metadata"]
+        before = objects.status_of(seen, _Conditions).conditions
+        told = conditions.written(
+            conditions.not_understood(detail),
+            before,
+            generation=metadata["generation"],
+            now=self.clock(),
+            names={"namespace": metadata.get("namespace", ""), "name": metadata["name"]},
+        )
+        status = {
+            **seen.get("status", {}),
+            "observedGeneration": metadata["generation"],
+            "conditions": [one.wire() for one in told],
+        }
+        with self.doubting(where, seen):
+            written = await self.api.patch_status(where, seen, status)
         self.store.put(where, written)
 
     @contextlib.contextmanager

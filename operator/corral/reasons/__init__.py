@@ -124,6 +124,7 @@ _CATALOGUE = (
         Actor.OPERATOR,
         'kubectl patch cloud cloud --type=merge -p \'{{"spec":{{"deletionGuard":{{"release":"VALUE OF '
         "status.heldSince\"}}}}}}'",
+        final=True,
     ),
     Reason(
         "ReasonNotKnown",

@@ -175,3 +175,8 @@ def test_ready_is_unknown_where_nobody_can_say() -> None:
 def test_times_of_the_api(text: str) -> None:
     assert conditions.parsed(text) == NOW
     assert conditions.timestamp(conditions.parsed(text)) == "2026-01-31T12:00:00Z"
+
+
+def test_what_is_not_understood_is_not_ready_and_stalled_at_once() -> None:
+    said = {fact.type: (fact.status, fact.reason) for fact in conditions.not_understood("spec.cpu: no integer")}
+    assert said == {"Ready": ("False", "SpecNotUnderstood"), "Stalled": ("True", "SpecNotUnderstood")}

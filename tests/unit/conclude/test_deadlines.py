@@ -115,7 +115,7 @@ ROWS: Mapping[str, tuple[Conclude, ...]] = {
     "Exclusive": (a_pool,),
     "Removing": (a_cloud,),
 }
-FINAL_AT_ONCE = {"Exclusive"}
+FINAL_AT_ONCE = {"Exclusive", "Removing"}
 """Rows whose every reason is final: waiting never helps, so that the deadline is never waited for."""
 
 
