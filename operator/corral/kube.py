@@ -7,6 +7,7 @@ use strict field validation: what the API server would prune is an error of ours
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.config import kube_config
 
@@ -44,6 +46,10 @@ class ApiConflict(ApiError):  # noqa: N818
 
 class ApiRefused(ApiError):  # noqa: N818
     """The API server refuses the request as it is: forbidden or invalid. The same request is refused again."""
+
+
+class NotConfigured(Exception):  # noqa: N818 - reads as what it says
+    """There is no way to reach an API server: `args[0]` says what is wrong with what was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +108,10 @@ class Kube:
 
     @classmethod
     async def connect(cls, kubeconfig: str | None, *, user_agent: str, connections: int = 32) -> Self:
-        """Connect by a kubeconfig, or from inside a cluster where there is none."""
+        """Connect by a kubeconfig, or from inside a cluster where there is none. Raises `NotConfigured`."""
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = connections
-        if kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+        await _configure(configuration, kubeconfig)
         api = client.ApiClient(configuration)
         # The library writes keys that stand in a kubeconfig to temporary files and removes them at its exit, which a
         # killed process does not come to. They are loaded now.
@@ -254,6 +257,27 @@ def _answer(request: str, text: bytes) -> Object:
     except ValueError as error:
         raise ApiUnavailable(request, "the API server's answer is no JSON: something else answers for it") from error
     return answer
+
+
+def _is_there(kubeconfig: str) -> bool:
+    # As kubectl has it, KUBECONFIG may name several files, of which some need not exist.
+    return any(os.path.isfile(path) for path in kubeconfig.split(os.pathsep))
+
+
+async def _configure(configuration: client.Configuration, kubeconfig: str | None) -> None:
+    if kubeconfig is None:
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise NotConfigured("no kubeconfig is given, and this is no Pod of a cluster") from error
+        return
+    if not _is_there(kubeconfig):
+        raise NotConfigured(f"there is no kubeconfig {kubeconfig}")
+    try:
+        await config.load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+    except (config.ConfigException, TypeError, ValueError, yaml.YAMLError) as error:
+        # The library takes the file for what it should be, and stumbles over what is in it.
+        raise NotConfigured(f"{kubeconfig} is no kubeconfig, or names no cluster and user to use") from error
 
 
 def _error(request: str, status: int, text: bytes) -> ApiError:

@@ -6,11 +6,13 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from corral import kube
 from corral.agent import process as agent_process
+from corral.agent import rooms
 from corral.cli import logs
 from corral.controller import process as controller_process
 
@@ -73,4 +75,14 @@ def _run(process: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             loop.add_signal_handler(number, stop.set)
         await process(stop)
 
-    asyncio.run(until_stopped())
+    try:
+        asyncio.run(until_stopped())
+    except kube.NotConfigured as error:
+        _fail(str(error), "give the API server's kubeconfig with --kubeconfig, or in KUBECONFIG")
+    except rooms.NoSuchDriver as error:
+        _fail(str(error), "name one of these in spec.hypervisor.driver of the Host, or install the driver's package")
+
+
+def _fail(sentence: str, remedy: str) -> NoReturn:
+    typer.echo(f"{sentence[:1].upper()}{sentence[1:]}.\nNext: {remedy}.", err=True)
+    raise typer.Exit(1)
