@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Fetch:
-    """One image that is fetched or failed. `task` is None between two tries."""
+    """One image that is fetched or failed, and who waits for it. `task` is None between two tries."""
 
     image: model.Image
     task: asyncio.Task[None] | None = None
@@ -53,7 +53,7 @@ class Fetches:
         fetch = self._fetches.setdefault(key, _Fetch(step.image))
         if fetch.task is None and (self._clock() >= fetch.again_at or fetch.image != step.image):
             if fetch.image != step.image:
-                fetch = self._fetches[key] = _Fetch(step.image)
+                fetch = self._fetches[key] = _Fetch(step.image, waiting=fetch.waiting)
             fetch.task = asyncio.create_task(self._run(fetch, key), name=f"fetch {step.image.sha256[:12]}")
         fetch.waiting.add(owner)
         if fetch.error is not None:
@@ -61,6 +61,13 @@ class Fetches:
             wait = SHOWN_EVERY if fetch.task is not None else max(fetch.again_at - self._clock(), 0.01)
             return conclude.failed(fetch.error, look_again=wait)
         return conclude.Room(holds=False, reason="ImageFetching", detail=fetch.told, look_again=SHOWN_EVERY)
+
+    def forget(self, owner: str) -> None:
+        """This one waits no more. What failed and nobody waits for is no news of this host any longer."""
+        for key, fetch in list(self._fetches.items()):
+            fetch.waiting.discard(owner)
+            if not fetch.waiting and fetch.task is None:
+                del self._fetches[key]
 
     def unfinished(self) -> Iterator[tuple[model.Image, errors.DriverError | None]]:
         """Every image that was asked for and is not here yet, with why its last try failed, if one did."""
@@ -86,8 +93,9 @@ class Fetches:
             self._fetches.pop(key)
         finally:
             fetch.task = None
-        waiting, fetch.waiting = fetch.waiting, set()
-        for owner in sorted(waiting):
+        if not fetch.waiting:
+            self._fetches.pop(key, None)
+        for owner in sorted(fetch.waiting):
             self._changed(owner)
 
     def _failed(self, fetch: _Fetch, error: errors.DriverError) -> None:

@@ -65,6 +65,7 @@ class Guests:
 
     async def remove(self, owner: str, grace: float, memory: Memory) -> Outcome:
         """Take everything of the owner from the host; nothing is left of it once the outcome `holds`."""
+        self._fetches.forget(owner)
         account = settle.Account(owner)
         guest = power.Guest(self._rooms.hypervisor, owner, memory, self._clock)
         hypervisor = await account.room(guest.remove(grace))

@@ -58,6 +58,28 @@ async def test_a_failure_is_not_tried_again_before_its_time() -> None:
     assert host.steps == 1
 
 
+async def test_what_failed_is_forgotten_with_the_last_who_waited_for_it() -> None:
+    host = Host(fail_at=unreachable)
+    agent, fetches = begun(host)
+    for owner in ("u1", "u2"):
+        fetches.ask(STEP, owner)
+    await agent.fetched()
+    fetches.forget("u1")
+    assert len(list(fetches.unfinished())) == 1
+    fetches.forget("u2")
+    assert list(fetches.unfinished()) == []
+
+
+async def test_who_no_longer_waits_is_not_woken_by_what_was_under_way() -> None:
+    host = Host(fail_at=unreachable)
+    agent, fetches = begun(host)
+    fetches.ask(STEP, "u1")
+    fetches.forget("u1")
+    await agent.fetched()
+    assert host.woken == []
+    assert list(fetches.unfinished()) == []
+
+
 async def test_a_defect_in_a_driver_is_told_as_corrals_own(capsys: pytest.CaptureFixture[str]) -> None:
     def defect(step: object) -> errors.DriverError | None:
         raise ZeroDivisionError
