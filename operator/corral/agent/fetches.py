@@ -68,6 +68,7 @@ class Fetches:
             fetch.waiting.discard(owner)
             if not fetch.waiting and fetch.task is None:
                 del self._fetches[key]
+                self._changed(owner)
 
     def unfinished(self) -> Iterator[tuple[model.Image, errors.DriverError | None]]:
         """Every image that was asked for and is not here yet, with why its last try failed, if one did."""
