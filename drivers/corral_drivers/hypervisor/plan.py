@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from corral_drivers import steps
 from corral_drivers.hypervisor.model import Desired, Domain, Observed, Power, State
 
+PRESSED_EVERY = 5.0
+"""Seconds between two presses of the power button: a guest that still boots does not hear the first one."""
+
 _FAMILIES = {"pc": "pc-i440fx-", "q35": "pc-q35-"}
 
 
@@ -86,6 +89,14 @@ class Plan(steps.Plan[Step]):
     look_again: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """How many seconds ago the power button was pressed, for the first time and for the last."""
+
+    first: float
+    last: float
+
+
 def pinned(wanted: Domain, seen: Domain | None) -> Domain:
     """`wanted` with the machine version that the guest was first given: a newer hypervisor never changes a guest."""
     if seen is not None and seen.machine.startswith(_FAMILIES.get(wanted.machine, wanted.machine + "-")):
@@ -93,17 +104,17 @@ def pinned(wanted: Domain, seen: Domain | None) -> Domain:
     return wanted
 
 
-def plan(desired: Desired, observed: Observed | None, *, shutting_down_for: float | None = None) -> Plan:
+def plan(desired: Desired, observed: Observed | None, *, pressed: Pressed | None = None) -> Plan:
     """Order the steps from what the hypervisor has to what it should have.
 
-    `shutting_down_for` is how many seconds ago the caller pressed the power button, None if it did not: the button is
-    pressed once, and after `desired.grace` the guest is powered off.
+    `pressed` is what the caller remembers of the power button, None if it did not press it. It is pressed again every
+    `PRESSED_EVERY` seconds, and after `desired.grace` the guest is powered off.
     """
     seen = None if observed is None else observed.persistent or observed.active
     wanted = pinned(desired.domain, seen)
     define: tuple[Step, ...] = () if observed is not None and observed.persistent == wanted else (Define(wanted),)
     if desired.power is Power.STOPPED:
-        off = _stop(wanted.uuid, observed, desired.grace, shutting_down_for)
+        off = _stop(wanted.uuid, observed, desired.grace, pressed)
         return dataclasses.replace(off, steps=define + off.steps)
     if observed is None or not observed.state.is_active:
         return Plan(steps=(*define, Start(wanted.uuid)))
@@ -111,24 +122,25 @@ def plan(desired: Desired, observed: Observed | None, *, shutting_down_for: floa
     return Plan(steps=define + running, restart_required=_differing(wanted, observed.active))
 
 
-def plan_removal(uuid: str, observed: Observed | None, *, grace: float, shutting_down_for: float | None = None) -> Plan:
+def plan_removal(uuid: str, observed: Observed | None, *, grace: float, pressed: Pressed | None = None) -> Plan:
     """Order the steps until nothing of the domain is left; arguments as for `plan`."""
     if observed is None:
         return Plan()
-    off = _stop(uuid, observed, grace, shutting_down_for)
+    off = _stop(uuid, observed, grace, pressed)
     if off.look_again is not None or observed.persistent is None:
         return off
     return dataclasses.replace(off, steps=(*off.steps, Undefine(uuid)))
 
 
-def _stop(uuid: str, observed: Observed | None, grace: float, shutting_down_for: float | None) -> Plan:
+def _stop(uuid: str, observed: Observed | None, grace: float, pressed: Pressed | None) -> Plan:
     if observed is None or not observed.state.is_active:
         return Plan()
-    elapsed = shutting_down_for or 0.0
+    elapsed = 0.0 if pressed is None else pressed.first
     if elapsed >= grace or observed.state is State.PAUSED:
         return Plan(steps=(PowerOff(uuid),))
-    press: tuple[Step, ...] = (ShutDown(uuid),) if shutting_down_for is None else ()
-    return Plan(steps=press, look_again=grace - elapsed)
+    if pressed is None or pressed.last >= PRESSED_EVERY:
+        return Plan(steps=(ShutDown(uuid),), look_again=min(grace - elapsed, PRESSED_EVERY))
+    return Plan(look_again=min(grace - elapsed, PRESSED_EVERY - pressed.last))
 
 
 def _differing(wanted: Domain, active: Domain | None) -> tuple[str, ...]:

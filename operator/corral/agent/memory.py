@@ -15,12 +15,12 @@ from corral.agent import restarts
 class Memory:
     """Times are seconds of the agent's monotonic clock.
 
-    `button_pressed`: when the guest was asked to shut down. `unsettled_since`: the first pass that did not reach what
-    this generation asks for. `failures`: how many passes in a row ended with something to retry.
+    `button_pressed`: when the guest was asked to shut down, first and last. `unsettled_since`: the first pass that did
+    not reach what this generation asks for. `failures`: how many passes in a row ended with something to retry.
     """
 
     generation: int | None = None
-    button_pressed: float | None = None
+    button_pressed: tuple[float, float] | None = None
     history: restarts.History = field(default_factory=restarts.History)
     unsettled_since: float | None = None
     failures: int = 0

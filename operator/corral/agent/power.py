@@ -76,7 +76,7 @@ class Guest:
         if known is None:
             return conclude.HOLDS
         wanted = model.Desired(known, model.Power.STOPPED, grace)
-        return await self._until_off(lambda pressed: plan.plan(wanted, self.seen, shutting_down_for=pressed))
+        return await self._until_off(lambda pressed: plan.plan(wanted, self.seen, pressed=pressed))
 
     async def define(self, domain: model.Domain) -> conclude.Room:
         """Have a guest that is off defined as it should be at its next start."""
@@ -90,12 +90,12 @@ class Guest:
         self._memory.history = restarts.History()
         await self._observe()
         return await self._until_off(
-            lambda pressed: plan.plan_removal(self._uuid, self.seen, grace=grace, shutting_down_for=pressed)
+            lambda pressed: plan.plan_removal(self._uuid, self.seen, grace=grace, pressed=pressed)
         )
 
-    async def _until_off(self, make: Callable[[float | None], plan.Plan]) -> conclude.Room:
+    async def _until_off(self, make: Callable[[plan.Pressed | None], plan.Plan]) -> conclude.Room:
         for _ in range(settle.ROUNDS + 1):
-            todo = make(self._pressed_for())
+            todo = make(self._pressed())
             if not todo:
                 break
             await self._apply(todo)
@@ -104,11 +104,13 @@ class Guest:
             return conclude.HOLDS
         return conclude.Room(holds=False, reason="ShuttingDown", look_again=todo.look_again or 1.0)
 
-    def _pressed_for(self) -> float | None:
+    def _pressed(self) -> plan.Pressed | None:
         if not self.is_active:
             self._memory.button_pressed = None
-        pressed = self._memory.button_pressed
-        return None if pressed is None else self._clock() - pressed
+        if self._memory.button_pressed is None:
+            return None
+        first, last = self._memory.button_pressed
+        return plan.Pressed(first=self._clock() - first, last=self._clock() - last)
 
     async def _apply(self, todo: plan.Plan) -> None:
         for step in todo.steps:
@@ -116,7 +118,8 @@ class Guest:
             if isinstance(step, plan.Start):
                 self._memory.history = restarts.after_start(self._memory.history, self._clock())
             elif isinstance(step, plan.ShutDown):
-                self._memory.button_pressed = self._clock()
+                first, _ = self._memory.button_pressed or (self._clock(), 0.0)
+                self._memory.button_pressed = (first, self._clock())
 
     async def _observe(self) -> model.Observed | None:
         self.seen = await self._hypervisor.observe(self._uuid)

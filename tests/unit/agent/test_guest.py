@@ -102,7 +102,7 @@ async def test_a_guest_that_ignores_its_power_button_is_off_after_its_grace_peri
     host.machine.obeys_power_button = False
     halted = spec(runStrategy="Halted")
     first = await agent.converge(halted)
-    assert (first.hypervisor.reason, first.hypervisor.look_again) == ("ShuttingDown", 30.0)
+    assert (first.hypervisor.reason, first.hypervisor.look_again) == ("ShuttingDown", hypervisor_plan.PRESSED_EVERY)
     assert first.link == first.routing == conclude.WAITS
     host.now += 29
     waiting = await agent.converge(halted)
@@ -154,9 +154,20 @@ async def test_a_lost_memory_presses_the_button_once_more_and_ends_the_same() ->
     await agent.remove(grace=30)
     host.now += 20
     fresh = Agent(host)
-    assert (await fresh.remove(grace=30)).hypervisor.look_again == pytest.approx(30.0)
-    host.now += 30
+    assert not (await fresh.remove(grace=30)).holds
+    host.now += 29
+    assert not (await fresh.remove(grace=30)).holds
+    host.now += 1
     assert (await fresh.remove(grace=30)).holds
+
+
+async def test_a_guest_that_was_still_booting_hears_the_next_press() -> None:
+    host, agent = await running()
+    host.machine.obeys_power_button = False
+    await agent.remove(grace=30)
+    host.machine.obeys_power_button = True
+    host.now += hypervisor_plan.PRESSED_EVERY
+    assert (await agent.remove(grace=30)).holds
 
 
 async def test_a_guest_that_keeps_stopping_gets_pauses_and_its_trust_back() -> None:

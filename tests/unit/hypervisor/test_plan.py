@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import hypothesis
 from hypothesis import strategies as st
@@ -53,16 +54,19 @@ def observe(machine: simulated.Machine, uuid: str) -> Observed | None:
 def settle(machine: simulated.Machine, desired: Desired) -> list[plan.Step]:
     """Plan and apply, with the clock moved by what each plan says, until it is at rest."""
     taken: list[plan.Step] = []
-    pressed: float | None = None
-    for _ in range(4):
-        made = plan.plan(desired, observe(machine, desired.domain.uuid), shutting_down_for=pressed)
+    now, first, last = 0.0, None, 0.0
+    for _ in range(4 + 2 * int(desired.grace / plan.PRESSED_EVERY)):
+        pressed = None if first is None else plan.Pressed(now - first, now - last)
+        made = plan.plan(desired, observe(machine, desired.domain.uuid), pressed=pressed)
         for step in made.steps:
             machine.apply(step)
+        if any(isinstance(step, plan.ShutDown) for step in made.steps):
+            first, last = now if first is None else first, now
         taken += made.steps
         if made.look_again is None:
             return taken
         assert 0 < made.look_again <= desired.grace
-        pressed = (pressed or 0.0) + made.look_again
+        now += made.look_again
     raise AssertionError("the plan does not come to rest")
 
 
@@ -107,7 +111,7 @@ def test_a_guest_that_should_run_is_never_ended(world: tuple[Domain, simulated.M
 
 
 @hypothesis.given(world=worlds())
-def test_the_button_comes_once_and_before_the_plug(world: tuple[Domain, simulated.Machine]) -> None:
+def test_the_button_comes_every_few_seconds_and_before_the_plug(world: tuple[Domain, simulated.Machine]) -> None:
     domain, machine = world
     before = observe(machine, domain.uuid)
     taken = settle(machine, Desired(domain, Power.STOPPED, GRACE))
@@ -117,7 +121,16 @@ def test_the_button_comes_once_and_before_the_plug(world: tuple[Domain, simulate
     elif before.state is State.PAUSED:
         assert kinds == [plan.PowerOff]
     else:
-        assert kinds == [plan.ShutDown, plan.PowerOff][: 1 if machine.obeys_power_button else 2]
+        presses = math.ceil(GRACE / plan.PRESSED_EVERY)
+        assert kinds == ([plan.ShutDown] if machine.obeys_power_button else [plan.ShutDown] * presses + [plan.PowerOff])
+
+
+def test_between_two_presses_there_is_nothing_to_do_but_wait() -> None:
+    seen = Observed(samples.DIRECT.uuid, samples.DIRECT.mark, State.RUNNING, samples.DIRECT, samples.DIRECT)
+    made = plan.plan_removal(samples.DIRECT.uuid, seen, grace=30.0, pressed=plan.Pressed(first=6.0, last=1.0))
+    assert made == plan.Plan(look_again=plan.PRESSED_EVERY - 1.0)
+    made = plan.plan_removal(samples.DIRECT.uuid, seen, grace=7.0, pressed=plan.Pressed(first=6.0, last=1.0))
+    assert made == plan.Plan(look_again=1.0)
 
 
 @hypothesis.given(world=worlds())
@@ -131,9 +144,9 @@ def test_removal_leaves_nothing_and_forgets_last(world: tuple[Domain, simulated.
 
 def remove(machine: simulated.Machine, domain: Domain) -> list[plan.Step]:
     taken: list[plan.Step] = []
-    for pressed in itertools.chain((None,), itertools.repeat(GRACE, 3)):
+    for pressed in itertools.chain((None,), itertools.repeat(plan.Pressed(GRACE, GRACE), 3)):
         seen = observe(machine, domain.uuid)
-        for step in plan.plan_removal(domain.uuid, seen, grace=GRACE, shutting_down_for=pressed).steps:
+        for step in plan.plan_removal(domain.uuid, seen, grace=GRACE, pressed=pressed).steps:
             machine.apply(step)
             taken.append(step)
     return taken
