@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -20,9 +19,10 @@ from corral_drivers import errors
 from corral_drivers.link import plan, port, simulated, tap
 from corral_drivers.link.model import HOST_MAC, Cause, Observed, Tap
 
+from .network import private_network
+
 SETTINGS = port.Settings(cloud="cloud-1", host="host-1")
 OWNER, OTHER = "owner-1", "owner-2"
-CLONE_NEWNET = 0x40000000
 
 
 class Ground(Protocol):
@@ -94,19 +94,6 @@ def sysctl(name: str, value: str | None = None) -> str:
     if value is not None:
         setting.write_text(value)
     return setting.read_text().strip()
-
-
-@contextlib.contextmanager
-def private_network() -> Iterator[None]:
-    """The thread, and those it starts, in a new network namespace; it goes with all it holds when they are back."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with pathlib.Path("/proc/thread-self/ns/net").open() as home:
-        if libc.unshare(CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "unshare")
-        try:
-            yield
-        finally:
-            libc.setns(home.fileno(), CLONE_NEWNET)
 
 
 @pytest.fixture(params=["simulated", pytest.param("kernel", marks=pytest.mark.lab)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import ipaddress
 import json
@@ -27,9 +26,10 @@ from corral_drivers.link.model import HOST_MAC, Tap
 from corral_drivers.routing import kernel, plan, port, simulated
 from corral_drivers.routing.model import Cause, Neighbour, Route, Table
 
+from .network import private_network
+
 SETTINGS = port.Settings()
 MAC = "02:00:00:00:00:05"
-CLONE_NEWNET = 0x40000000
 
 
 class Ground(Protocol):
@@ -102,19 +102,6 @@ class PrivateNetwork:
 def ip(*words: str) -> str:
     """iproute2's answer."""
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
-
-
-@contextlib.contextmanager
-def private_network() -> Iterator[None]:
-    """The thread, and those it starts, in a new network namespace; it goes with all it holds when they are back."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with pathlib.Path("/proc/thread-self/ns/net").open() as home:
-        if libc.unshare(CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "unshare")
-        try:
-            yield
-        finally:
-            libc.setns(home.fileno(), CLONE_NEWNET)
 
 
 @pytest.fixture(params=["simulated", pytest.param("kernel", marks=pytest.mark.lab)])
