@@ -12,6 +12,8 @@ from corral_lab import paths, progress
 from corral_lab.control_plane import components, plane
 from corral_lab.programs import build, recipe
 
+_ELSEWHERE = {"CORRAL_TEST_KUBECONFIG", "CORRAL_TEST_KIND"}
+
 
 @pytest.fixture(scope="session")
 def programs() -> recipe.Programs:
@@ -22,6 +24,8 @@ def programs() -> recipe.Programs:
 @pytest.fixture(scope="session")
 def control_plane(programs: recipe.Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[plane.ControlPlane]:
     """One control plane for the whole run; or that of the lab in `$CORRAL_TEST_LAB`, which is left running."""
+    if _ELSEWHERE & os.environ.keys():
+        pytest.skip("this needs a control plane of the tests' own, for its certificates and its audit log")
     if kept := os.environ.get("CORRAL_TEST_LAB"):
         lab = paths.LabDir.at(pathlib.Path(kept))
         running = plane.ControlPlane(lab, programs, plane.remembered_address(lab) or components.LOOPBACK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pathlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest_asyncio
 
 from corral import kube
 from corral.api import v1alpha1
-from corral_lab.control_plane import plane
+from corral_lab.programs import recipe
 
 from .manifests import KINDS, NAMESPACE, SUM, manifest
 
@@ -23,11 +24,11 @@ HTTP = "http://images.test/x"
 
 
 class Kubectl:
-    """The kubectl of the control plane, as an administrator."""
+    """kubectl, as an administrator; its home is a folder of the test's."""
 
-    def __init__(self, control_plane: plane.ControlPlane) -> None:
-        self._program = str(control_plane.programs.kubectl)
-        self._environment = {"KUBECONFIG": str(control_plane.lab.kubeconfig), "HOME": str(control_plane.lab.root)}
+    def __init__(self, program: pathlib.Path, kubeconfig: pathlib.Path, home: pathlib.Path) -> None:
+        self._program = str(program)
+        self._environment = {"KUBECONFIG": str(kubeconfig), "HOME": str(home)}
 
     async def __call__(self, *arguments: str, stdin: str = "") -> str:
         """What it prints; it must succeed."""
@@ -45,8 +46,8 @@ class Kubectl:
 
 
 @pytest.fixture(scope="module")
-def kubectl(control_plane: plane.ControlPlane) -> Kubectl:
-    return Kubectl(control_plane)
+def kubectl(programs: recipe.Programs, cluster: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    return Kubectl(programs.kubectl, cluster, tmp_path_factory.mktemp("home"))
 
 
 @pytest_asyncio.fixture(scope="module", autouse=True)
