@@ -63,7 +63,10 @@ docs: ## Generate the reference pages from the code
 
 .PHONY: bench
 bench: ## Run the benchmarks: our figure, the floor, the ratio
-	@for bench in tests/bench/bench_*.py; do $(AS_ROOT) $(BIN)/python $$bench || exit 1; done
+	@$(AS_ROOT) $(BIN)/corral lab prepare
+	@$(AS_ROOT) $(BIN)/python tests/bench/bench_l3.py
+	@$(AS_ROOT) $(BIN)/pytest --quiet --capture=no tests/bench/bench_control.py
+	@$(AS_ROOT) $(BIN)/python tests/bench/bench_thread.py
 
 .PHONY: lock
 lock: ## Resolve the dependencies anew into requirements.txt, by hash

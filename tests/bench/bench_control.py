@@ -8,16 +8,19 @@ number of the same kind of writes, one after the other for each object, by a bar
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pathlib
 import resource
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+import structlog
 
 from corral import allocate, kube
 from corral.controller import world
@@ -27,6 +30,11 @@ from ..controller import simulated_cloud
 from ..controller.conftest import admin, crds, roles
 
 __all__ = ["admin", "crds", "roles"]
+
+ItemT = TypeVar("ItemT")
+
+# A thousand lines of the processes' own log would hide the table.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 pytestmark = pytest.mark.api
 
@@ -154,10 +162,10 @@ async def _bare(cloud: simulated_cloud.SimulatedCloud, host: str, number: int) -
     await api.patch(world.VMS, vm, {"status": {"conditions": conditions[:4]}}, subresource="status")
 
 
-async def _all(items: list, act) -> None:  # type: ignore[no-untyped-def,type-arg]
+async def _all(items: Iterable[ItemT], act: Callable[[ItemT], Awaitable[object]]) -> None:
     gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(item: object) -> None:
+    async def one(item: ItemT) -> None:
         async with gate:
             await act(item)
 
