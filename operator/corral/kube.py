@@ -203,11 +203,6 @@ class Kube:
             body["metadata"] = {"resourceVersion": seen["metadata"]["resourceVersion"]}
         return await self.patch(where, seen, body, subresource="status")
 
-    async def replace(self, where: Collection, obj: Object) -> Object:
-        """Put the whole object; its resourceVersion must be the newest, else `ApiConflict`."""
-        path = where.path(obj["metadata"].get("namespace"), obj["metadata"]["name"])
-        return await self._request("PUT", path, body=obj, query=dict(_STRICT))
-
     async def delete(self, where: Collection, seen: Mapping[str, Any]) -> Object | None:
         """Delete the object that was seen, and none that has its name since. Gone already is well.
 
