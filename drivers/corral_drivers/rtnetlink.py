@@ -5,11 +5,13 @@ of every link for that (0.3 s for 1,000 links); here a dump is a list of raw mes
 its own.
 
 A socket belongs to the network namespace of the thread that opens it, and opening one costs a few microseconds: open it
-where it is used, `with rtnetlink.Socket() as kernel: …`, and nothing outlives the call.
+where it is used, `with rtnetlink.Socket() as kernel: …`, and nothing outlives the call. Only a `Watch` stays open.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import errno
 import os
@@ -17,7 +19,7 @@ import socket
 import struct
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
 HEADER = struct.Struct("=IHHII")
@@ -36,6 +38,22 @@ _RECEIVE = 32 * 1024
 """The kernel fills at most 32 KiB at once, and less when it is offered less."""
 
 _DUMP_TRIES = 10
+
+_FORCE_BUFFER = 33
+_QUEUE = 4 * 1024 * 1024
+"""Octets of events that the kernel keeps for us: some ten thousand, as a host that is told a whole fabric gets."""
+
+_HEARD_AT_ONCE = 1000
+"""How many datagrams are read in one turn of the event loop."""
+
+
+class Group(enum.IntFlag):
+    """What the kernel tells of when anybody changes it (`RTMGRP_…`)."""
+
+    LINK = 0x1
+    NEIGHBOUR = 0x4
+    IPV4_ROUTE = 0x40
+    IPV6_ROUTE = 0x400
 
 
 class Flag(enum.IntFlag):
@@ -111,6 +129,62 @@ class Socket:
                 yield body
                 if not flags & _MULTI:
                     return
+
+
+class Watch:
+    """What the kernel tells of by itself: `heard(kind, body)` on the event loop for each message of these groups.
+
+    `missed` is called where the kernel had to drop some. It hears of the network namespace of the thread that makes it,
+    which is the event loop's, until it is closed. Raises OSError.
+    """
+
+    def __init__(self, groups: Group, heard: Callable[[int, bytes], None], missed: Callable[[], None]) -> None:
+        self._heard = heard
+        self._missed = missed
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        try:
+            _widen(self._socket)
+            self._socket.bind((0, groups))
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._socket, self._read)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _read(self) -> None:
+        for _ in range(_HEARD_AT_ONCE):
+            try:
+                data = self._socket.recv(_RECEIVE)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._missed()
+                continue
+            for kind, body in _messages(data):
+                self._heard(kind, body)
+
+
+def _widen(hearing: socket.socket) -> None:
+    """As far as the machine's limit (`net.core.rmem_max`), and beyond where we may."""
+    hearing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+    with contextlib.suppress(PermissionError):
+        hearing.setsockopt(socket.SOL_SOCKET, _FORCE_BUFFER, _QUEUE)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    start = 0
+    while start + HEADER.size <= len(data):
+        length, kind, _, _, _ = HEADER.unpack_from(data, start)
+        yield kind, data[start + HEADER.size : start + length]
+        start += (max(length, HEADER.size) + 3) & ~3
 
 
 def _raise_unless_acknowledged(body: bytes, said: int) -> None:

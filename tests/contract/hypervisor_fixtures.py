@@ -163,7 +163,7 @@ class LibvirtRig:
             with contextlib.suppress(libvirt.libvirtError):
                 found.destroy()
             with contextlib.suppress(libvirt.libvirtError):
-                found.undefine()
+                found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
         for tap in self._taps:
             subprocess.run(self.host.command(["ip", "link", "del", "dev", tap]), check=True)
         self.link.close()

@@ -122,9 +122,9 @@ async def test_steps_on_a_domain_that_is_not_there(rig: fixtures.Rig, driver: po
     gone = rig.domain("gone").uuid
     for verb in (plan.ShutDown, plan.PowerOff, plan.Undefine):
         await driver.apply(verb(gone))
-    for beginning in (plan.Start, plan.Resume):
+    for step in (plan.Start(gone), plan.Resume(gone), plan.Replug(gone, "tap0")):
         with pytest.raises(errors.Rejected) as refused:
-            await driver.apply(beginning(gone))
+            await driver.apply(step)
         assert refused.value.cause is Cause.FAILED
         assert gone in refused.value.message
 
@@ -136,6 +136,14 @@ async def test_a_paused_guest_is_resumed(rig: fixtures.Rig, driver: port.Hypervi
     assert (await seen(driver, domain)).state is State.PAUSED
     await converge(driver, domain, Power.RUNNING)
     assert (await seen(driver, domain)).state is State.RUNNING
+
+
+async def test_a_guest_that_is_off_has_no_nic_to_plug_in(rig: fixtures.Rig, driver: port.Hypervisor) -> None:
+    domain = rig.domain("unplugged")
+    await converge(driver, domain, Power.STOPPED)
+    before = await seen(driver, domain)
+    await driver.apply(plan.Replug(domain.uuid, domain.interfaces[0].tap))
+    assert await seen(driver, domain) == before
 
 
 async def test_a_change_waits_for_the_guests_next_start(rig: fixtures.Rig, driver: port.Hypervisor) -> None:
@@ -216,7 +224,7 @@ async def test_domains_of_others_do_not_exist(rig: fixtures.Rig, driver: port.Hy
         assert await driver.observe(domain.uuid) is None
         forbidden = (plan.Start, plan.Resume, plan.ShutDown, plan.PowerOff, plan.Undefine)
         taken = (plan.Define(domain), plan.Define(dataclasses.replace(ours, name=domain.name)))
-        for step in (*taken, *(verb(domain.uuid) for verb in forbidden)):
+        for step in (*taken, *(verb(domain.uuid) for verb in forbidden), plan.Replug(domain.uuid, "tap0")):
             with pytest.raises(errors.Rejected) as refused:
                 await driver.apply(step)
             assert refused.value.cause is Cause.NAME_TAKEN

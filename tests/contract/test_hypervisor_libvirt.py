@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,10 +14,10 @@ import pytest
 from hypothesis import strategies as st
 
 from corral_drivers import errors
-from corral_drivers.hypervisor import plan
+from corral_drivers.hypervisor import plan, port
 from corral_drivers.hypervisor.libvirt_qemu import driver as libvirt_driver
 from corral_drivers.hypervisor.libvirt_qemu import parse, render
-from corral_drivers.hypervisor.model import Cause, Desired, DirectBoot, Domain, Power, State
+from corral_drivers.hypervisor.model import Cause, Desired, DirectBoot, Domain, Power, State, Uefi
 from corral_lab.host import libvirtd, namespace
 
 from ..unit.hypervisor import strategies
@@ -69,7 +70,8 @@ def test_what_libvirt_stores_parses_to_what_was_rendered(
         assert kept.deviation() == ""
         assert kept.stored() == kept.domain == plan.pinned(domain, kept.domain)
     finally:
-        defined.undefine()
+        # Not its UEFI variables: the path is anything.
+        defined.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,49 @@ async def test_a_hand_made_edit_is_seen_and_undone(
     assert observed.persistent == plan.pinned(domain, observed.persistent)
 
 
+async def test_a_definition_that_is_put_back_keeps_its_machine(
+    rig: hypervisor_fixtures.LibvirtRig, driver: libvirt_driver.LibvirtQemu
+) -> None:
+    domain = rig.domain("aged")
+    document = render.render(dataclasses.replace(domain, machine="pc-i440fx-6.2"))
+    # As a Corral wrote it that gave guests less, when this was the newest machine.
+    rig.link.defineXML(document.replace("<acpi/>", ""))
+    observed = await driver.observe(domain.uuid)
+    assert observed is not None
+    assert observed.persistent is None
+    (step,) = plan.plan(Desired(domain, Power.STOPPED, 1.0), observed).steps
+    await driver.apply(step)
+    observed = await driver.observe(domain.uuid)
+    assert observed is not None
+    assert observed.persistent == dataclasses.replace(domain, machine="pc-i440fx-6.2")
+
+
 async def start(driver: libvirt_driver.LibvirtQemu, domain: Domain) -> None:
     await driver.apply(plan.Define(domain))
     await driver.apply(plan.Start(domain.uuid))
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35"])
+async def test_a_uefi_guest_has_variables_of_its_own_until_it_is_forgotten(
+    rig: hypervisor_fixtures.LibvirtRig, driver: libvirt_driver.LibvirtQemu, machine: str
+) -> None:
+    found = (await driver.facts()).uefi
+    if found is None:
+        pytest.skip("no UEFI firmware is installed here: the package is ovmf")
+    variables = rig.host.folder / f"{machine}.fd"
+    domain = dataclasses.replace(rig.domain(machine), machine=machine, uefi=Uefi(found, str(variables)))
+    await start(driver, domain)
+    template = pathlib.Path(found.template)
+    assert variables.stat().st_size == template.stat().st_size
+    observed = await driver.observe(domain.uuid)
+    assert observed is not None
+    assert observed.state is State.RUNNING
+    assert observed.persistent == observed.active == plan.pinned(domain, observed.persistent)
+    await driver.apply(plan.PowerOff(domain.uuid))
+    assert variables.exists()
+    await driver.apply(plan.Undefine(domain.uuid))
+    assert not variables.exists()
+    assert template.exists()
 
 
 async def test_what_a_guest_lacks_has_a_cause(
@@ -153,6 +195,20 @@ async def test_a_disk_in_use_is_busy(rig: hypervisor_fixtures.LibvirtRig, driver
     assert raised.value.cause is Cause.DEVICE_BUSY
 
 
+async def test_a_nic_that_the_guest_does_not_let_go_of_is_busy_and_stays(
+    rig: hypervisor_fixtures.LibvirtRig, driver: libvirt_driver.LibvirtQemu
+) -> None:
+    # Nothing boots here, so nobody answers the request to let go; `tests/lab` has guests that do.
+    domain = rig.domain("clinging")
+    await start(driver, domain)
+    with pytest.raises(errors.Unavailable, match="does not let go") as raised:
+        await driver.apply(plan.Replug(domain.uuid, domain.interfaces[0].tap))
+    assert raised.value.cause is Cause.DEVICE_BUSY
+    observed = await driver.observe(domain.uuid)
+    assert observed is not None
+    assert (observed.active, observed.state) == (observed.persistent, State.RUNNING)
+
+
 async def test_the_console_is_logged(rig: hypervisor_fixtures.LibvirtRig, driver: libvirt_driver.LibvirtQemu) -> None:
     domain = rig.domain("talking")
     await start(driver, domain)
@@ -169,6 +225,7 @@ async def test_the_daemon_may_come_and_go(
     await driver.apply(plan.Define(idle))
     before = await driver.observe(domain.uuid)
     libvirtd.stop(rig.host)
+    await hypervisor_fixtures.eventually(lambda: port.ITSELF in heard)
     with pytest.raises(errors.Unavailable) as raised:
         await driver.observe(domain.uuid)
     assert raised.value.cause is Cause.CONNECTION_LOST
@@ -176,7 +233,7 @@ async def test_the_daemon_may_come_and_go(
     heard.clear()
 
     libvirtd.start(rig.host)
-    await hypervisor_fixtures.eventually(lambda: {domain.uuid, idle.uuid} <= set(heard))
+    await hypervisor_fixtures.eventually(lambda: {domain.uuid, idle.uuid, port.ITSELF} <= set(heard))
     assert await driver.observe(domain.uuid) == before
     heard.clear()
     await driver.apply(plan.PowerOff(domain.uuid))

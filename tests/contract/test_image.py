@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import hashlib
 import os
 import pathlib
+import re
 import socket
+import ssl
 import stat
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -24,12 +28,17 @@ from corral_drivers import errors
 from corral_drivers.image import http_cache, plan, port, simulated
 from corral_drivers.image.model import Cause, Format, Held, Image, Progress
 from corral_drivers.image.plan import Fetch
+from corral_lab.control_plane import pki
 
 GIB = 2**30
 
 
 def qcow2(*, size: int = GIB, backing_at: int = 0, filler: bytes = b"x" * 5000) -> bytes:
-    return struct.pack(">4sIQIIQI", b"QFI\xfb", 2, backing_at, 4, 16, size, 0).ljust(512, b"\0") + filler
+    """A header of version 2, with its tables where a file of 196,608 bytes has them; then the filler."""
+    cluster, entries = 2**16, -(-size // 2**29)
+    tables = (entries, cluster, 2 * cluster, 1, 0, 0)
+    head = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, backing_at, 4, 16, size, 0, *tables)
+    return head.ljust(3 * cluster, b"\0") + filler
 
 
 ROOT = qcow2()
@@ -270,6 +279,13 @@ async def test_a_server_in_trouble_is_unreachable(failure: Failure, server: Serv
         ),
         pytest.param(reply(b"", "Location: ftp://user:secret@x/", status=302), "no http or https url", id="to ftp"),
         pytest.param(reply(b"", "Location: http://[/", status=302), "no http or https url", id="to nonsense"),
+        pytest.param(reply(b"", "Location: file:///etc/passwd", status=302), "no http or https url", id="to a file"),
+        pytest.param(reply(ROOT, length=len(ROOT) + 1), "before the whole file came", id="shorter than said"),
+        pytest.param(reply(ROOT, "Content-Length: 5"), "its answer is no HTTP", id="two lengths"),
+        pytest.param(reply(ROOT, "Content-Length: -1", length=None), "its answer is no HTTP", id="a negative length"),
+        pytest.param(reply(ROOT, f"Content-Length: {'9' * 30}", length=None), "is no HTTP", id="an absurd length"),
+        pytest.param(reply(ROOT, *[f"X-{n}: {n}" for n in range(5000)]), "is no HTTP", id="a flood of headers"),
+        pytest.param(reply(ROOT, f"X: {'x' * 10**6}"), "its answer is no HTTP", id="a header without end"),
         pytest.param(reply(b"", "Location: /root", status=302), "more than 5 redirects", id="in a circle"),
     ],
 )
@@ -282,6 +298,124 @@ async def test_a_transfer_that_goes_wrong_is_unreachable(
     assert isinstance(error, errors.Unavailable)
     assert error.cause is Cause.UNREACHABLE
     assert why in error.message
+
+
+def breaking(content: bytes, *, reset: bool = False) -> Answer:
+    """It says nothing but this, and is gone."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(content)
+        await writer.drain()
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+
+    return answer
+
+
+def endless(begin: bytes, again: bytes, every: float = 0.0) -> Answer:
+    """It never stops, until nobody listens."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        while not writer.is_closing():
+            writer.write(again)
+            await writer.drain()
+            await asyncio.sleep(every)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        pytest.param(breaking(b""), "closes the connection without an answer", id="says nothing"),
+        pytest.param(breaking(b"SSH-2.0-OpenSSH_9.2\r\n"), "its answer is no HTTP", id="another protocol"),
+        pytest.param(breaking(head(200, len(ROOT)) + ROOT[:100], reset=True), "fetch", id="reset in the middle"),
+        pytest.param(endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.001), "no whole answer", id="only ever begins"),
+        pytest.param(endless(b"HTTP/1.1 200 OK\r\nX: ", b"x", 0.05), "no whole answer", id="drips its headers"),
+        pytest.param(endless(head(200, len(ROOT)), b"x", 0.05), r"only \d+ bytes came in 0.3 s", id="drips the file"),
+        pytest.param(endless(head(200, None), b"x", 0.05), r"only \d+ bytes came", id="drips without a length"),
+    ],
+)
+async def test_a_server_that_would_keep_us_for_ever_is_left(
+    failure: Failure, server: Server, answer: Answer, why: str
+) -> None:
+    image = server.offer(ROOT, "/root")
+    server.answers["/root"] = answer
+    error = await failure(image)
+    assert (type(error), error.cause) == (errors.Unavailable, Cause.UNREACHABLE)
+    assert re.search(why, error.message)
+
+
+async def test_a_file_without_end_is_too_large_and_takes_no_memory(failure: Failure, server: Server) -> None:
+    image = server.offer(ROOT, "/root", Format.BLOB)
+    part = b"x" * 2**20
+    chunk = f"{len(part):x}\r\n".encode() + part + b"\r\n"
+    server.answers["/root"] = endless(head(200, None, "Transfer-Encoding: chunked"), chunk)
+    tracemalloc.start()
+    try:
+        error = await failure(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (type(error), error.cause) == (errors.Rejected, Cause.TOO_LARGE)
+    # The server in this process has its share of it.
+    assert peak < 32 * 2**20
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_said(failure: Failure, tmp_path: pathlib.Path) -> None:
+    authority = pki.Authority(tmp_path, "strangers", datetime.datetime.now(datetime.UTC))
+    pair = authority.issue("images", pki.Identity("images", served_at=("127.0.0.1",)))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.certificate, pair.key)
+    listening = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with listening:
+        port_number = listening.sockets[0].getsockname()[1]
+        error = await failure(Image("a" * 64, f"https://127.0.0.1:{port_number}/root?secret", Format.BLOB))
+    assert (type(error), error.cause) == (errors.Unavailable, Cause.UNREACHABLE)
+    assert error.message.endswith("its certificate is not trusted")
+
+
+async def test_a_server_without_tls_is_said(failure: Failure) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(400, 0))
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port_number = listening.sockets[0].getsockname()[1]
+        error = await failure(Image("a" * 64, f"https://127.0.0.1:{port_number}/root", Format.BLOB))
+    assert (type(error), error.cause) == (errors.Unavailable, Cause.UNREACHABLE)
+    assert error.message.endswith("no TLS connection can be agreed on")
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/xhtml+xml"])
+async def test_a_web_page_in_place_of_an_image_is_called_one(failure: Failure, server: Server, kind: str) -> None:
+    page = b"<!doctype html><title>Please log in</title>"
+    image = server.offer(ROOT, "/root")
+    server.answers["/root"] = reply(page, f"Content-Type: {kind}")
+    said = f"the server sent a web page ({kind.partition(';')[0]})"
+    assert (await failure(image)).message.endswith(f"as asked for: {said}")
+    whole = server.offer(page, "/page")
+    server.answers["/page"] = reply(page, f"Content-Type: {kind}")
+    error = await failure(whole)
+    assert (type(error), error.cause) == (errors.Rejected, Cause.NOT_AN_IMAGE)
+    assert error.message.endswith(f"does not begin as a qcow2 file does: {said}")
+
+
+async def test_a_slow_server_that_is_not_too_slow_is_waited_for(cache: http_cache.HttpCache, server: Server) -> None:
+    image = server.offer(ROOT, "/root")
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(head(200, len(ROOT)))
+        for at in range(0, len(ROOT), 20_000):
+            writer.write(ROOT[at : at + 20_000])
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+    server.answers["/root"] = answer
+    await cache.apply(Fetch(image))
+    assert len(await cache.observe()) == 1
 
 
 async def test_a_server_that_stalls_is_left(failure: Failure, server: Server) -> None:
@@ -382,9 +516,9 @@ async def test_many_who_want_one_image_ask_for_it_once(cache: http_cache.HttpCac
 
 async def test_one_sum_in_two_forms_is_two_files(cache: http_cache.HttpCache, server: Server) -> None:
     image = server.offer(ROOT, "/root")
-    both = [image, Image(image.sha256, image.url, Format.RAW)]
+    both = [image, Image(image.sha256, image.url, Format.BLOB)]
     await asyncio.gather(*(cache.apply(Fetch(image)) for image in both))
-    assert [held.format for held in await cache.observe()] == [Format.QCOW2, Format.RAW]
+    assert [held.format for held in await cache.observe()] == [Format.BLOB, Format.QCOW2]
 
 
 async def test_a_good_source_is_not_harmed_by_a_bad_one(cache: http_cache.HttpCache, server: Server) -> None:

@@ -19,6 +19,7 @@ from corral_drivers import errors
 from corral_drivers.link import plan, port, simulated, tap
 from corral_drivers.link.model import HOST_MAC, Cause, Observed, Tap
 
+from .hearing import hearing
 from .network import private_network
 
 SETTINGS = port.Settings(cloud="cloud-1", host="host-1")
@@ -40,6 +41,10 @@ class Ground(Protocol):
         """Someone changes the MTU by hand."""
         ...
 
+    def drop(self, name: str) -> None:
+        """Someone removes it by hand."""
+        ...
+
     def shown(self) -> dict[str, Any]:
         """Every interface by name, whoever's, with all that can be seen of it."""
         ...
@@ -49,7 +54,7 @@ class Simulation:
     """The simulated world."""
 
     def __init__(self) -> None:
-        self._world = simulated.World()
+        self._world = simulated.World(held=lambda _: False)
 
     def driver(self, settings: port.Settings = SETTINGS) -> port.Links:
         return simulated.Simulated(settings, world=self._world)
@@ -60,6 +65,9 @@ class Simulation:
     def spoil(self, name: str) -> None:
         there = self._world.interfaces[name]
         self._world.put(name, simulated.Interface(there.index, there.alias, 1300, there.mac))
+
+    def drop(self, name: str) -> None:
+        self._world.drop(name)
 
     def shown(self) -> dict[str, Any]:
         return dict(self._world.interfaces)
@@ -78,6 +86,9 @@ class PrivateNetwork:
 
     def spoil(self, name: str) -> None:
         ip("link", "set", "dev", name, "mtu", "1300")
+
+    def drop(self, name: str) -> None:
+        ip("link", "delete", name)
 
     def shown(self) -> dict[str, Any]:
         return {one["ifname"]: one for one in json.loads(ip("-json", "-details", "link", "show"))}
@@ -214,6 +225,26 @@ async def test_many_that_go_at_once_go_alone(ground: Ground) -> None:
     assert ground.shown() == before
 
 
+async def test_a_watch_tells_whose_tap_was_touched_and_of_no_foreign_one(ground: Ground) -> None:
+    links = ground.driver()
+    for owner, name in ((OWNER, "tap0"), (OTHER, "tap1")):
+        await converge(links, owner, Tap(name, owner, 1400))
+    async with hearing(links) as heard:
+        ground.put_foreign("foreign", "corral:cloud-2:host-1:owner-1")
+        ground.drop("foreign")
+
+        async def remove() -> None:
+            ground.drop("tap1")
+
+        await heard.only(OTHER, remove)
+        ground.spoil("tap0")
+        await heard.of(OWNER)
+    heard.clear()
+    ground.drop("tap0")
+    await converge(links, OWNER, Tap("tap0", OWNER, 1400))
+    assert heard == []
+
+
 async def test_preparing_twice_is_preparing_once(ground: Ground) -> None:
     links = ground.driver()
     await links.prepare()
@@ -228,7 +259,7 @@ async def test_a_simulated_step_fails_where_it_is_told_to() -> None:
     await links.apply(plan.Ensure(Tap("tap0", OWNER, 1400)))
     with pytest.raises(errors.Unavailable):
         await links.apply(failing)
-    assert await links.observe(OWNER) == (seen("tap0"),)
+    assert [tap.name for tap in await links.observe(OWNER)] == ["tap0"]
 
 
 @pytest.mark.lab

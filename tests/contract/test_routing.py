@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import select
+import socket
 import struct
 import subprocess
 import time
@@ -18,14 +19,15 @@ from typing import Any, Protocol
 
 import pytest
 
-from corral_drivers import errors
+from corral_drivers import errors, rtnetlink
 from corral_drivers.link import plan as link_plan
 from corral_drivers.link import port as link_port
 from corral_drivers.link import tap
 from corral_drivers.link.model import HOST_MAC, Tap
-from corral_drivers.routing import kernel, plan, port, simulated
+from corral_drivers.routing import kernel, messages, plan, port, simulated
 from corral_drivers.routing.model import Cause, Neighbour, Route, Table
 
+from .hearing import hearing
 from .network import private_network
 
 SETTINGS = port.Settings()
@@ -51,6 +53,10 @@ class Ground(Protocol):
         """The interface goes, and comes back as another of this name."""
         ...
 
+    def cut(self, interface: str, address: str) -> None:
+        """Someone removes the route and the neighbour of this address by hand."""
+        ...
+
 
 class Simulation:
     """The simulated world."""
@@ -70,6 +76,9 @@ class Simulation:
 
     def lose(self, interface: str) -> None:
         self._indices[interface] = max(self._indices.values()) + 1
+
+    def cut(self, interface: str, address: str) -> None:
+        self._world.lose(interface)
 
 
 class PrivateNetwork:
@@ -93,6 +102,10 @@ class PrivateNetwork:
     def lose(self, interface: str) -> None:
         ip("link", "delete", interface)
         self._make(interface)
+
+    def cut(self, interface: str, address: str) -> None:
+        ip("neighbour", "delete", address, "dev", interface)
+        ip("route", "delete", address, "dev", interface)
 
     def _make(self, interface: str) -> None:
         ip("tuntap", "add", "dev", interface, "mode", "tap")
@@ -184,6 +197,50 @@ async def test_another_mac_replaces_the_neighbour(ground: Ground, address: str) 
     await converge(tables, way(address, "tap0"), "tap0")
     await tables.apply(plan.SetNeighbour(other))
     assert (await tables.observe(["tap0"])).neighbours == (other,)
+
+
+async def test_a_watch_tells_over_which_interface_and_of_no_foreign_route(ground: Ground, address: str) -> None:
+    tables = ground.driver()
+    await converge(tables, way(address, "tap0"), "tap0")
+    async with hearing(tables) as heard:
+        ground.put_foreign("10.99.0.0/24")
+
+        async def cut() -> None:
+            ground.cut("tap0", address)
+
+        await heard.only("tap0", cut)
+        heard.clear()
+        await converge(tables, way(address, "tap0"), "tap0")
+        await heard.of("tap0")
+    assert await tables.observe() == way(address, "tap0")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("kind", ["route", "neighbour"])
+async def test_a_route_and_a_neighbour_are_each_heard_of(network: None, address: str, kind: str) -> None:
+    ground = PrivateNetwork()
+    tables = ground.driver()
+    await converge(tables, way(address, "tap0"), "tap0")
+    async with hearing(tables) as heard:
+        ip(kind, "delete", address, "dev", "tap0")
+        await heard.of("tap0")
+
+
+@pytest.mark.lab
+async def test_a_watch_that_was_told_too_much_at_once_says_that_it_missed_some(network: None) -> None:
+    ground = PrivateNetwork()
+    tables, index = ground.driver(), socket.if_nametoindex("tap0")
+    async with hearing(tables) as heard:
+        # The event loop does not come to read meanwhile.
+        with rtnetlink.Socket() as told:
+            for number in range(30_000):
+                prefix = ipaddress.ip_network(0x0A000000 + number)
+                route = messages.route(messages.IndexedRoute(prefix, index), SETTINGS.table)
+                told.change(messages.NEW_ROUTE, route, rtnetlink.Flag.CREATE)
+        await heard.of("missed")
+        heard.clear()
+        ip("route", "delete", "10.0.0.1", "dev", "tap0")
+        await heard.of("tap0")
 
 
 async def test_a_new_driver_sees_what_the_old_one_made(ground: Ground, address: str) -> None:

@@ -13,6 +13,8 @@ from corral_drivers.seed import nocloud, plan, port, simulated
 from corral_drivers.seed.model import Cause, Nic, Route, Seed
 from corral_drivers.seed.plan import Remove, Write
 
+from .hearing import hearing
+
 Open = Callable[[], port.Seeds]
 
 NIC = Nic("eth0", "52:54:00:11:22:33", 1500, ("10.77.0.5/32",), (Route("default", "169.254.1.1"),))
@@ -50,6 +52,46 @@ async def test_what_is_written_is_observed_also_by_a_successor(open_seeds: Open,
     assert await successor.observe(seed.owner) == seed
     assert await successor.owners() == {seed.owner}
     assert not await converge(successor, seed, seed.owner)
+
+
+async def test_a_watch_tells_whose_seed_was_written_or_removed(open_seeds: Open) -> None:
+    seeds = open_seeds()
+    await seeds.apply(Write(DB))
+    async with hearing(seeds) as heard:
+        await seeds.observe("u1")
+        await open_seeds().apply(Write(WEB))
+        await heard.of("u1")
+        assert set(heard) == {"u1"}
+        await open_seeds().apply(Remove("u2"))
+        await heard.of("u2")
+    heard.clear()
+    await seeds.apply(Remove("u1"))
+    assert heard == []
+
+
+async def test_a_seed_that_was_written_to_by_hand_is_heard_of_and_put_back(tmp_path: pathlib.Path) -> None:
+    seeds = nocloud.NoCloud(port.Settings(folder=str(tmp_path)))
+    await converge(seeds, WEB, "u1")
+    async with hearing(seeds) as heard:
+        await seeds.observe("u1")
+        (tmp_path / "notes.txt").write_text("mine")
+        pathlib.Path(seeds.path("u1")).write_bytes(b"another")
+        await heard.of("u1")
+        assert set(heard) == {"u1"}
+    await converge(seeds, WEB, "u1")
+    assert await seeds.observe("u1") == WEB
+
+
+async def test_a_watch_that_was_told_too_much_at_once_says_that_it_missed_some(tmp_path: pathlib.Path) -> None:
+    seeds = nocloud.NoCloud(port.Settings(folder=str(tmp_path)))
+    most = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    async with hearing(seeds) as heard:
+        await seeds.observe("u1")
+        # The event loop does not come to read meanwhile.
+        for number in range(most):
+            (tmp_path / f"{number % 2}").symlink_to("nowhere")
+            (tmp_path / f"{number % 2}").unlink()
+        await heard.of("missed")
 
 
 async def test_every_step_may_come_twice(open_seeds: Open) -> None:

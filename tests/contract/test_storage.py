@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from corral_drivers import errors
 from corral_drivers.storage import plan, port, qcow2, simulated
-from corral_drivers.storage.model import Capacity, Cause, Disk
+from corral_drivers.storage.model import Capacity, Cause, Disk, Standing
 from corral_drivers.storage.plan import Create, Grow, Remove
+
+from .hearing import hearing
 
 GIB = 2**30
 MIB = 2**20
@@ -38,6 +42,22 @@ class Rig:
             return qcow2.Qcow2(settings)
         sizes = {self.image: GIB, self.raw: 4096}
         return simulated.Simulated(settings, world=self._world, image_size=sizes.get)
+
+    def rename(self, owner: str, name: str, to: str) -> None:
+        """Someone renames the disk's file to this path of the pool, or deletes it where that is empty."""
+        if self._real:
+            file = self.folder / owner / f"{name}.qcow2"
+            file.rename(self.folder / to) if to else file.unlink()
+        else:
+            self._world.rename(owner, name)
+
+    def lose(self, owner: str, name: str) -> None:
+        """Someone destroys all there is of the disk."""
+        if self._real:
+            for file in self.folder.rglob(f"{owner}/{name}.qcow2"):
+                file.unlink()
+        else:
+            self._world.lose(owner, name)
 
 
 def qemu_img(*arguments: str) -> str:
@@ -242,6 +262,126 @@ async def test_what_a_guest_wrote_survives_create_and_grow(real: Rig) -> None:
     assert disk.allocated > 256 * 2**10
 
 
+@pytest.mark.parametrize("to", ["u1/root.old.qcow2", "u1/root.bak", "root.qcow2", "u2/mine.qcow2", ""])
+async def test_a_disk_whose_file_was_renamed_or_deleted_is_found_and_put_back(rig: Rig, to: str) -> None:
+    pool, disk = rig.open(), Disk("u1", "root", GIB, rig.image, "qcow2")
+    await converge(pool, disk, Disk("u2", "data", MIB))
+    (before,) = await pool.observe("u1")
+    rig.rename("u1", "root", to)
+    assert await pool.observe("u1") == (replace(before, standing=Standing.ASTRAY),)
+    assert await pool.owners() == {"u1", "u2"}
+    assert (await converge(rig.open(), disk)).steps == (plan.PutBack("u1", "root"),)
+    assert await pool.observe("u1") == (before,)
+    assert await sizes(pool, "u2") == {"data": MIB}
+    assert not await converge(pool, disk)
+
+
+async def test_a_disk_that_is_lost_altogether_is_not_there(rig: Rig) -> None:
+    pool, disk = rig.open(), Disk("u1", "root", MIB)
+    await converge(pool, disk, Disk("u1", "data", MIB))
+    rig.lose("u1", "root")
+    assert await sizes(pool, "u1") == {"data": MIB}
+    with pytest.raises(errors.Rejected, match="no empty one is made") as caught:
+        plan.plan([disk], await pool.observe("u1"), had={"root": pool.path("u1", "root")})
+    assert caught.value.cause is Cause.DISK_MISSING
+
+
+async def test_a_watch_tells_whose_disk_was_touched(rig: Rig) -> None:
+    pool = rig.open()
+    await converge(pool, Disk("u1", "root", MIB), Disk("u2", "root", MIB))
+    async with hearing(pool) as heard:
+        await pool.observe("u1")
+        await pool.observe("u2")
+
+        async def rename() -> None:
+            rig.rename("u1", "root", "elsewhere")
+
+        await heard.only("u1", rename)
+        rig.lose("u2", "root")
+        await heard.of("u2")
+    heard.clear()
+    await converge(pool, Disk("u1", "root", MIB))
+    assert heard == []
+
+
+async def test_a_renamed_disk_is_the_same_file_with_what_was_written_meanwhile(real: Rig) -> None:
+    pool, disk = real.open(), Disk("u1", "root", MIB)
+    await pool.apply(Create(disk))
+    file = pathlib.Path(pool.path("u1", "root"))
+    with file.open("r+b") as living:
+        real.rename("u1", "root", "u1/other.qcow2")
+        living.seek(0, 2)
+        living.write(b"written while its name was gone")
+    await converge(pool, disk)
+    assert file.read_bytes().endswith(b"written while its name was gone")
+    assert [path.name for path in file.parent.iterdir()] == ["root.qcow2"]
+
+
+async def test_a_folder_of_disks_that_was_moved_comes_back(real: Rig) -> None:
+    pool, disks = real.open(), (Disk("u1", "root", MIB), Disk("u1", "data", MIB))
+    await converge(pool, *disks)
+    before = await pool.observe("u1")
+    async with hearing(pool) as heard:
+        await pool.observe("u1")
+        (real.folder / "u1").rename(real.folder / "moved")
+        await heard.of("u1")
+    await converge(pool, *disks)
+    assert await pool.observe("u1") == before
+    assert list((real.folder / "moved").iterdir()) == []
+
+
+async def test_a_disk_without_a_second_name_gets_one(real: Rig) -> None:
+    pool, disk = real.open(), Disk("u1", "root", MIB)
+    await pool.apply(Create(disk))
+    shutil.rmtree(real.folder / ".kept")
+    assert (await converge(pool, disk)).steps == (plan.Keep("u1", "root"),)
+    real.rename("u1", "root", "")
+    assert (await converge(pool, disk)).steps == (plan.PutBack("u1", "root"),)
+
+
+async def test_a_file_that_was_put_in_a_disks_place_is_the_disk_and_the_former_stays(real: Rig) -> None:
+    pool, disk = real.open(), Disk("u1", "root", MIB)
+    await pool.apply(Create(disk))
+    file = pathlib.Path(pool.path("u1", "root"))
+    restored = real.folder / "u1" / "restored"
+    restored.write_bytes(file.read_bytes() + b"restored")
+    former = file.stat().st_ino
+    restored.rename(file)
+    assert (await converge(pool, disk)).steps == (plan.Keep("u1", "root"),)
+    real.rename("u1", "root", "")
+    await converge(pool, disk)
+    assert file.read_bytes().endswith(b"restored")
+    assert former in {path.stat().st_ino for path in (real.folder / ".kept" / "u1").iterdir()}
+    await pool.apply(Remove("u1", "root"))
+    assert not list(real.folder.rglob("u1"))
+
+
+@pytest.mark.parametrize("to", ["u1/other.qcow2", "other", "u2/other.qcow2", ""])
+async def test_removal_takes_a_disk_wherever_its_name_is(real: Rig, to: str) -> None:
+    pool = real.open()
+    await converge(pool, Disk("u1", "root", MIB), Disk("u2", "root", MIB))
+    real.rename("u1", "root", to)
+    for step in plan.plan_removal(await pool.observe("u1")).steps:
+        await pool.apply(step)
+    assert {str(path.relative_to(real.folder)) for path in real.folder.rglob("*") if path.is_file()} == {
+        ".corral-pool.json",
+        "u2/root.qcow2",
+        ".kept/u2/root.qcow2",
+    }
+
+
+async def test_a_disk_that_was_half_made_or_half_removed_is_no_other_disk(real: Rig) -> None:
+    pool, disk = real.open(), Disk("u1", "root", MIB)
+    await pool.apply(Create(disk))
+    inode = pathlib.Path(pool.path("u1", "root")).stat().st_ino
+    # As after a death between its two names, at its creation and at its removal alike.
+    real.rename("u1", "root", "")
+    await real.open().apply(Create(disk))
+    assert pathlib.Path(pool.path("u1", "root")).stat().st_ino == inode
+    real.rename("u1", "root", "")
+    assert plan.plan_removal(await real.open().observe("u1")).steps == (Remove("u1", "root"),)
+
+
 @pytest.fixture
 def guest() -> Iterator[Callable[[str], None]]:
     """Opens a disk and holds QEMU's lock on it, as a running guest does."""
@@ -313,9 +453,22 @@ async def test_files_of_others_beside_disks_are_unseen_and_stay(real: Rig) -> No
     (real.folder / "u1" / "link.qcow2").symlink_to(real.image)
     (real.folder / "empty").mkdir()
     assert await sizes(pool, "u1") == {"root": MIB}
+    async with hearing(pool) as heard:
+        await pool.observe("u1")
+        notes.write_text("still mine")
+        notes.rename(notes.with_name("notes"))
+        (real.folder / "notes").write_text("mine")
+
+        async def rename() -> None:
+            real.rename("u1", "root", "u1/notes.qcow2")
+
+        await heard.only("u1", rename)
+        # Of the disk's old name and its new one; of the notes nothing.
+        assert len(heard) == 2
     await pool.apply(Remove("u1", "root"))
     assert await pool.owners() == frozenset()
-    assert notes.read_text() == "mine"
+    assert (real.folder / "u1" / "notes").read_text() == "still mine"
+    assert (real.folder / "notes").read_text() == "mine"
 
 
 async def test_a_disk_whose_header_is_lost_is_said_and_not_made_again(real: Rig) -> None:

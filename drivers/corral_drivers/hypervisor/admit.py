@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Iterator
 
 from corral_drivers import errors
-from corral_drivers.hypervisor.model import Cause, DirectBoot, Disk, Domain, Interface
+from corral_drivers.hypervisor.model import ACCELERATORS, Cause, DirectBoot, Disk, Domain, Interface, Uefi
 
-SLOTS = range(3, 31)
-"""PCI slots of bus 0 for disks and interfaces: 0 to 2 and 31 hold the chipset and the drivers' own devices."""
+SLOTS = range(3, 30)
+"""PCI slots of bus 0 for disks and interfaces: 0 to 2, 30 and 31 hold the chipset and the drivers' own devices."""
 
 _MEBIBYTE = 1 << 20
 _TARGET = re.compile(r"vd[a-z]{1,2}")
@@ -24,7 +24,6 @@ _TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}")  # the kernel's IFNAMSIZ, without its
 _MAC = re.compile(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}")  # lower case, unicast
 _MACHINE = re.compile(r"[A-Za-z0-9_.-]+")
 _FORMATS = ("qcow2", "raw")
-_ACCELERATORS = ("kvm", "tcg")
 
 
 def check(domain: Domain) -> None:
@@ -41,6 +40,8 @@ def _faults(domain: Domain) -> Iterator[str]:
         yield f"console log {domain.console_log!r} is not an absolute path"
     if domain.boot is not None:
         yield from _boot(domain.boot)
+    if domain.uefi is not None:
+        yield from _uefi(domain.uefi)
     for disk in domain.disks:
         yield from _disk(disk)
     for interface in domain.interfaces:
@@ -67,8 +68,8 @@ def _sizes(domain: Domain) -> Iterator[str]:
         yield f"{domain.cpus} cpus"
     if domain.memory < _MEBIBYTE or domain.memory % _MEBIBYTE:
         yield f"memory of {domain.memory} bytes is not a multiple of 1 MiB"
-    if domain.accelerator not in _ACCELERATORS:
-        yield f"accelerator {domain.accelerator!r} is none of {', '.join(_ACCELERATORS)}"
+    if domain.accelerator not in ACCELERATORS:
+        yield f"accelerator {domain.accelerator!r} is none of {', '.join(ACCELERATORS)}"
     if not _MACHINE.fullmatch(domain.machine):
         yield f"machine {domain.machine!r}"
 
@@ -78,6 +79,21 @@ def _boot(boot: DirectBoot) -> Iterator[str]:
         yield f"kernel {boot.kernel!r} is not an absolute path"
     if boot.initramfs and not boot.initramfs.startswith("/"):
         yield f"initramfs {boot.initramfs!r} is not an absolute path"
+
+
+def _uefi(uefi: Uefi) -> Iterator[str]:
+    for what, path in _files(uefi):
+        if not path.startswith("/"):
+            yield f"{what} {path!r} is not an absolute path"
+
+
+def _files(uefi: Uefi) -> tuple[tuple[str, str], ...]:
+    firmware = uefi.firmware
+    return (
+        ("UEFI code", firmware.code),
+        ("template of UEFI variables", firmware.template),
+        ("file of UEFI variables", uefi.variables),
+    )
 
 
 def _disk(disk: Disk) -> Iterator[str]:
@@ -118,6 +134,8 @@ def _texts(domain: Domain) -> Iterator[str]:
     yield from (disk.path for disk in domain.disks)
     if domain.boot is not None:
         yield from (domain.boot.kernel, domain.boot.initramfs, domain.boot.command_line)
+    if domain.uefi is not None:
+        yield from (path for _, path in _files(domain.uefi))
 
 
 def _is_plain(text: str) -> bool:

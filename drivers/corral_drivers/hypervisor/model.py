@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+ACCELERATORS = ("kvm", "tcg")
+"""What a domain's processor may be made of."""
+
 
 class Cause(enum.StrEnum):
     """Why the hypervisor could not do a step."""
@@ -96,11 +99,28 @@ class DirectBoot:
     command_line: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Firmware:
+    """UEFI as it is installed on a host: the code that all guests share, and the variables that each starts with."""
+
+    code: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Uefi:
+    """UEFI of one guest. `variables` is its own file: made of the template at its first start, gone with the domain."""
+
+    firmware: Firmware
+    variables: str
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """A guest as the hypervisor should know it. `memory` is in bytes, a multiple of 1 MiB.
 
-    `accelerator` is `kvm` or `tcg`. `machine` is a family (`pc`) or one version of it (`pc-i440fx-7.2`).
+    `accelerator` is `kvm` or `tcg`. `machine` is a family (`pc`) or one version of it (`pc-i440fx-7.2`). Without `uefi`
+    the guest has the machine's own BIOS.
     """
 
     uuid: str
@@ -114,15 +134,20 @@ class Domain:
     disks: tuple[Disk, ...]
     interfaces: tuple[Interface, ...]
     boot: DirectBoot | None = None
+    uefi: Uefi | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """A domain and the state it should be in; `grace` is what an ACPI shutdown gets, in seconds."""
+    """A domain and the state it should be in; `grace` is what an ACPI shutdown gets, in seconds.
+
+    `unheld` are taps of the domain that nobody holds, though the guest lived before that was seen.
+    """
 
     domain: Domain
     power: Power
     grace: float
+    unheld: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +156,7 @@ class Observed:
 
     `persistent` is the stored definition, None where somebody undefined it under a living guest; `active` is what the
     living guest runs with, None where it doesn't live. `pid` is the guest's process, where the driver knows it.
+    `edited` is what a stored definition says that is none of ours any more: edited by hand, or of an older Corral.
     """
 
     uuid: str
@@ -139,14 +165,16 @@ class Observed:
     persistent: Domain | None
     active: Domain | None
     pid: int | None = None
+    edited: Domain | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a host can run. `memory` is in bytes; `accelerator` was found by trying."""
+    """What a host can run. `memory` is in bytes; `accelerator` was found by trying; `uefi` is None for BIOS only."""
 
     cpus: int
     memory: int
     accelerator: str
     hypervisor: str
     version: str
+    uefi: Firmware | None = None

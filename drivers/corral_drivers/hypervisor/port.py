@@ -9,6 +9,9 @@ from typing import Protocol
 from corral_drivers.hypervisor.model import Facts, Observed
 from corral_drivers.hypervisor.plan import Step
 
+ITSELF = ""
+"""In place of a domain's uuid, of the hypervisor itself: it answers no more, or answers again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -45,7 +48,8 @@ class Hypervisor(Protocol):
     def watch(self, changed: Callable[[str], None]) -> None:
         """From now on call `changed(uuid)` on the event loop when a domain's life changes, of whatever mark.
 
-        Events may be lost with the connection: `changed` is then called for every domain of ours once it is back.
+        Events may be lost with the connection: `changed(ITSELF)` is called when it goes, and `changed` for every domain
+        of ours and `ITSELF` once it is back.
         """
         ...
 

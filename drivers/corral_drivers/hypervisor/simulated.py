@@ -16,10 +16,19 @@ from dataclasses import dataclass, field
 
 from corral_drivers import errors
 from corral_drivers.hypervisor import admit, plan, port
-from corral_drivers.hypervisor.model import Cause, Domain, Facts, Mark, Observed, State
+from corral_drivers.hypervisor.model import Cause, Domain, Facts, Firmware, Mark, Observed, State
 
 _MACHINES = {"pc": "pc-i440fx-7.2", "q35": "pc-q35-7.2"}
-_FACTS = Facts(cpus=64, memory=256 << 30, accelerator="tcg", hypervisor="Simulated", version="1.0.0")
+_FACTS = Facts(
+    cpus=64,
+    memory=256 << 30,
+    accelerator="tcg",
+    hypervisor="Simulated",
+    version="1.0.0",
+    uefi=Firmware("/simulated/code.fd", "/simulated/variables.fd"),
+)
+
+_OnGuest = plan.Start | plan.Resume | plan.Replug | plan.ShutDown | plan.PowerOff | plan.Undefine
 
 
 @dataclass(slots=True)
@@ -36,12 +45,18 @@ class Guest:
 
 @dataclass(slots=True)
 class Machine:
-    """The host behind the driver. `obeys_power_button` is how every guest on it reacts to `ShutDown`."""
+    """The host behind the driver. `obeys_power_button` is how every guest on it reacts to `ShutDown`.
+
+    It may be given a view of the interfaces that exist (name → index): a guest holds its taps as they were at its
+    start, and one that was made anew since is not held.
+    """
 
     facts: Facts = _FACTS
     obeys_power_button: bool = True
+    index: Callable[[str], int | None] = lambda _: 1
     guests: dict[str, Guest] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
+    _held: dict[str, int | None] = field(default_factory=dict)
     _listeners: list[Callable[[str], None]] = field(default_factory=list)
     _pids: Iterator[int] = field(default_factory=lambda: itertools.count(1000))
 
@@ -61,6 +76,10 @@ class Machine:
         """The uuid of the domain of this name."""
         return self._names.get(name)
 
+    def holds(self, tap: str) -> bool:
+        """Whether a living guest has the other end of this tap."""
+        return tap in self._held and self._held[tap] == self.index(tap)
+
     def listen(self, heard: Callable[[str], None]) -> Callable[[], None]:
         """Call `heard(uuid)` at every change of a guest's life, until what is returned is called."""
         self._listeners.append(heard)
@@ -75,6 +94,8 @@ class Machine:
                 self._start(uuid)
             case plan.Resume(uuid) if self.guests[uuid].state is State.PAUSED:
                 self._turn(uuid, State.RUNNING)
+            case plan.Replug(uuid, tap) if self.guests[uuid].state.is_active:
+                self._held[tap] = self.index(tap)
             case plan.ShutDown(uuid) if self.obeys_power_button and self.guests[uuid].state is State.RUNNING:
                 self._off(uuid, State.SHUT_OFF)
             case plan.PowerOff(uuid) if self.guests[uuid].state.is_active:
@@ -99,10 +120,13 @@ class Machine:
         guest = self.guests[uuid]
         guest.active = guest.persistent
         guest.pid = next(self._pids)
+        self._held |= {nic.tap: self.index(nic.tap) for nic in guest.persistent.interfaces} if guest.persistent else {}
         self._turn(uuid, State.RUNNING)
 
     def _off(self, uuid: str, state: State) -> None:
         guest = self.guests[uuid]
+        for nic in guest.active.interfaces if guest.active else ():
+            self._held.pop(nic.tap, None)
         guest.active = guest.pid = None
         guest.state = state
         if guest.persistent is None:
@@ -191,11 +215,11 @@ class Simulated:
     def _owns(self, mark: Mark | None) -> bool:
         return mark is not None and (mark.cloud, mark.host) == (self._settings.cloud, self._settings.host)
 
-    def _is_there(self, step: plan.Start | plan.Resume | plan.ShutDown | plan.PowerOff | plan.Undefine) -> bool:
+    def _is_there(self, step: _OnGuest) -> bool:
         guest = self._machine.guests.get(step.uuid)
         if guest is not None and not self._owns(guest.mark):
             raise errors.Rejected(Cause.NAME_TAKEN, f"{step}: the domain of this uuid is not ours")
-        if guest is None and isinstance(step, plan.Start | plan.Resume):
+        if guest is None and isinstance(step, plan.Start | plan.Resume | plan.Replug):
             raise errors.Rejected(Cause.FAILED, f"{step}: no such domain is defined")
         return guest is not None
 

@@ -29,6 +29,10 @@ from corral_drivers.image.port import Settings
 _CHUNK = 2**20
 _REDIRECTS = 5
 _REPORT_EVERY = 0.5
+_SLOWEST = 4096
+"""Bytes a second: who sends less, on the average of `stall_timeout`, would hold a fetch for ever."""
+
+_WEB_PAGES = ("text/html", "application/xhtml+xml")
 _TRANSIENT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 
 _WORDS: tuple[tuple[type[aiohttp.ClientError], str], ...] = (
@@ -37,15 +41,22 @@ _WORDS: tuple[tuple[type[aiohttp.ClientError], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "its certificate is not trusted"),
     (aiohttp.ClientSSLError, "no TLS connection can be agreed on"),
     (aiohttp.ClientPayloadError, "the connection ended before the whole file came"),
+    (aiohttp.ServerDisconnectedError, "it closes the connection without an answer"),
+    (aiohttp.ClientResponseError, "its answer is no HTTP"),
 )
 
 ResultT = TypeVar("ResultT")
 
 
 class HttpCache:
-    """Images from HTTP servers in a folder. Timeouts are in seconds: to connect, and without a byte of the body."""
+    """Images from HTTP servers in a folder.
+
+    Timeouts are in seconds: to connect, and without a byte; a whole answer, redirects and all, may take both of them.
+    """
 
     def __init__(self, settings: Settings, *, connect_timeout: float = 10.0, stall_timeout: float = 30.0) -> None:
+        self._answered_within = connect_timeout + stall_timeout
+        self._stall_timeout = stall_timeout
         self._folder = pathlib.Path(settings.folder)
         self._size_limit = settings.size_limit
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=stall_timeout)
@@ -72,34 +83,43 @@ class HttpCache:
         partial = folder.Partial(self._folder, image.sha256)
         try:
             await _on_disk(what, partial.open)
-            await self._download(image, partial, report)
-            _compare(image, partial)
-            check.virtual_size(image.format, await _on_disk(what, partial.head), partial.length)
+            content_type = await self._download(image, partial, report)
+            _compare(image, partial, content_type)
+            _check(image, await _on_disk(what, partial.head), partial.length, content_type)
             await _on_disk(what, partial.publish, image.format)
         except BaseException:
             await _on_disk(what, partial.discard)
             raise
 
-    async def _download(self, image: Image, partial: folder.Partial, report: flight.Report) -> None:
+    async def _download(self, image: Image, partial: folder.Partial, report: flight.Report) -> str:
+        """Fill the partial file; what the server says that it is."""
         url = shown(image.url)
         try:
             async with (
                 aiohttp.ClientSession(timeout=self._timeout, auto_decompress=False, read_bufsize=_CHUNK) as session,
-                session.get(image.url, max_redirects=_REDIRECTS, headers={"Accept-Encoding": "identity"}) as response,
+                await self._answer(session, image.url) as response,
             ):
                 _check_status(response.status, url)
                 self._check_size(response.content_length or 0, url)
                 await self._receive(image, response, partial, report)
+                return response.content_type
         except errors.DriverError:
             raise
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise _address_error(error, url) from error
         except aiohttp.ConnectionTimeoutError as error:
             raise _unreachable(url, f"no connection within {self._timeout.sock_connect:g} seconds") from error
-        except TimeoutError as error:
+        except aiohttp.ServerTimeoutError as error:
             raise _unreachable(url, f"no byte came for {self._timeout.sock_read:g} seconds") from error
+        except TimeoutError as error:
+            raise _unreachable(url, f"no whole answer came within {self._answered_within:g} seconds") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _unreachable(url, _words(error)) from error
+
+    async def _answer(self, session: aiohttp.ClientSession, url: str) -> aiohttp.ClientResponse:
+        """The answer, without its body: a server may send a byte of it at a time, and redirect as it likes."""
+        async with asyncio.timeout(self._answered_within):
+            return await session.get(url, max_redirects=_REDIRECTS, headers={"Accept-Encoding": "identity"})
 
     async def _receive(
         self, image: Image, response: aiohttp.ClientResponse, partial: folder.Partial, report: flight.Report
@@ -107,13 +127,21 @@ class HttpCache:
         what = f"fetch {shown(image.url)}"
         clock = asyncio.get_running_loop().time
         due = clock()
+        pace_from, had = due, 0
         async for chunk in response.content.iter_chunked(_CHUNK):
             self._check_size(partial.length + len(chunk), shown(image.url))
             await _on_disk(what, partial.write, chunk)
+            if clock() >= pace_from + self._stall_timeout:
+                self._check_pace(partial.length - had, shown(image.url))
+                pace_from, had = clock(), partial.length
             if clock() >= due:
                 report(Progress(image.sha256, partial.length, response.content_length))
                 due = clock() + _REPORT_EVERY
         report(Progress(image.sha256, partial.length, response.content_length))
+
+    def _check_pace(self, size: int, url: str) -> None:
+        if size < _SLOWEST * self._stall_timeout:
+            raise _unreachable(url, f"only {size} bytes came in {self._stall_timeout:g} seconds")
 
     def _check_size(self, size: int, url: str) -> None:
         if size > self._size_limit:
@@ -152,13 +180,24 @@ def _check_status(status: int, url: str) -> None:
     raise _unreachable(url, said)
 
 
-def _compare(image: Image, partial: folder.Partial) -> None:
+def _compare(image: Image, partial: folder.Partial, content_type: str) -> None:
     if partial.sha256 != image.sha256:
         raise errors.Rejected(
             Cause.CHECKSUM_MISMATCH,
             f"{shown(image.url)} has the sha256 {partial.sha256[:12]}… ({partial.length} bytes), "
-            f"not {image.sha256[:12]}… as asked for",
+            f"not {image.sha256[:12]}… as asked for{_page(content_type)}",
         )
+
+
+def _check(image: Image, head: bytes, length: int, content_type: str) -> None:
+    try:
+        check.virtual_size(image.format, head, length)
+    except errors.Rejected as error:
+        raise errors.Rejected(error.cause, f"{error.message}{_page(content_type)}") from error
+
+
+def _page(content_type: str) -> str:
+    return f": the server sent a web page ({content_type})" if content_type in _WEB_PAGES else ""
 
 
 def _address_error(error: Exception, url: str) -> errors.DriverError:

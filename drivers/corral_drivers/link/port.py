@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,4 +39,11 @@ class Links(Protocol):
 
     async def apply(self, step: Step) -> None:
         """Carry out one step of a plan."""
+        ...
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        """From now on call `changed(owner)` on the event loop when a tap of this owner comes, changes or goes.
+
+        Whoever did it, we too. `missed()` says that some of it may not have been told. What is returned ends it.
+        """
         ...

@@ -1,7 +1,7 @@
 """Links that ship for tests, demonstrations and load: the same port, taps in memory, thousands at no cost.
 
 A `World` stands for the kernel: what outlives a driver, and what foreign hands put there. The marks are those of the
-real driver.
+real driver. It may be given a view of the guests, `held`: whether one has the other end of a tap.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from corral_drivers import errors
+from corral_drivers import errors, listeners
 from corral_drivers.link import names
 from corral_drivers.link.model import HOST_MAC, Observed, Tap
 from corral_drivers.link.plan import Ensure, Step
@@ -28,24 +28,28 @@ class Interface:
     mtu: int
     mac: str
     up: bool = True
-    carrier: bool = False
 
 
 @dataclass(slots=True)
 class World:
     """A kernel's interfaces by name."""
 
+    held: Callable[[str], bool] = lambda _: True
+
     interfaces: dict[str, Interface] = field(default_factory=dict)
     by_alias: dict[str, set[str]] = field(default_factory=dict)
     """The names of the interfaces that carry an alias."""
 
     indices: Iterator[int] = field(default_factory=lambda: itertools.count(2))
+    listeners: listeners.Listeners = field(default_factory=listeners.Listeners)
+    """They are told the alias of what changes."""
 
     def put(self, name: str, interface: Interface) -> None:
         """Make it, or replace the one of this name."""
         self.drop(name)
         self.interfaces[name] = interface
         self.by_alias.setdefault(interface.alias, set()).add(name)
+        self.listeners.tell(interface.alias)
 
     def drop(self, name: str) -> None:
         """Remove it, if it is there."""
@@ -54,6 +58,7 @@ class World:
             namesakes.discard(name)
             if not namesakes:
                 del self.by_alias[gone.alias]
+            self.listeners.tell(gone.alias)
 
     def index(self, name: str) -> int | None:
         """The index of an interface; None where there is none of this name."""
@@ -74,7 +79,7 @@ class Simulated:
 
     async def observe(self, owner: str) -> tuple[Observed, ...]:
         marked = self.world.by_alias.get(names.mark(self._settings, owner), ())
-        return tuple(_seen(name, owner, self.world.interfaces[name]) for name in sorted(marked))
+        return tuple(self._seen(name, owner) for name in sorted(marked))
 
     async def owners(self) -> frozenset[str]:
         prefix = names.mark(self._settings, "")
@@ -88,6 +93,15 @@ class Simulated:
             self._ensure(step.tap)
         else:
             self._remove(step.name)
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        prefix = names.mark(self._settings, "")
+
+        def heard(alias: str) -> None:
+            if alias.startswith(prefix):
+                changed(alias.removeprefix(prefix))
+
+        return self.world.listeners.add(heard)
 
     def _ensure(self, tap: Tap) -> None:
         mark = names.mark(self._settings, tap.owner)
@@ -103,13 +117,6 @@ class Simulated:
         if there and there.alias.startswith(names.mark(self._settings, "")):
             self.world.drop(name)
 
-
-def _seen(name: str, owner: str, interface: Interface) -> Observed:
-    return Observed(
-        name=name,
-        owner=owner,
-        mtu=interface.mtu,
-        mac=interface.mac,
-        up=interface.up,
-        carrier=interface.carrier,
-    )
+    def _seen(self, name: str, owner: str) -> Observed:
+        there = self.world.interfaces[name]
+        return Observed(name, owner, there.mtu, there.mac, up=there.up, carrier=self.world.held(name))

@@ -96,6 +96,18 @@ class Taps:
         else:
             await self._remove(step.name)
 
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        needle = self._prefix.encode()
+
+        def heard(_kind: int, body: bytes) -> None:
+            if needle in body and (alias := messages.parse(body).alias).startswith(self._prefix):
+                changed(alias.removeprefix(self._prefix))
+
+        try:
+            return rtnetlink.Watch(rtnetlink.Group.LINK, heard, missed).close
+        except OSError as error:
+            raise _refusal("watch the taps", error) from error
+
     async def _remove(self, name: str) -> None:
         """Removals that are asked for while the kernel is at one go together: alone, each takes it 17 ms."""
         removal = _Removal(name)

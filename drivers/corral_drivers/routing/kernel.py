@@ -29,6 +29,8 @@ _GONE = frozenset({errno.ENODEV, errno.ENXIO, errno.ENOENT, errno.ESRCH})
 _NO_INTERFACE = frozenset({errno.ENODEV, errno.ENXIO, errno.ENETDOWN})
 _INVALID = frozenset({errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
 
+_WATCHED = rtnetlink.Group.IPV4_ROUTE | rtnetlink.Group.IPV6_ROUTE | rtnetlink.Group.NEIGHBOUR
+
 _FEW = 8
 """Up to how many interfaces the kernel is asked one by one (0.3 ms each with 1,000 routes) before all are read."""
 
@@ -53,6 +55,17 @@ class Kernel:
                 await self._run(_remove_route, route, values.network(route), self._table)
             case RemoveNeighbour(neighbour):
                 await self._run(_remove_neighbour, neighbour, values.address(neighbour))
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        def heard(kind: int, body: bytes) -> None:
+            index = messages.concerned(kind, body, self._table)
+            # Where the interface has gone as well there is no name any more, and nothing to put back over it.
+            with contextlib.suppress(OSError):
+                if index is not None:
+                    changed(socket.if_indextoname(index))
+
+        with _conversation("watch the tables"):
+            return rtnetlink.Watch(_WATCHED, heard, missed).close
 
     async def _run(self, work: Callable[..., ResultT], *arguments: object) -> ResultT:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

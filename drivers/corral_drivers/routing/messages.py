@@ -73,10 +73,10 @@ def routes(family: socket.AddressFamily, table: int, index: int | None) -> bytes
 def parse_route(body: bytes, table: int) -> IndexedRoute | None:
     """An answer to GET_ROUTE; None where it is not a route of ours to one place."""
     family, length, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
-    found = rtnetlink.attributes(body, _ROUTE.size)
-    if (protocol, kind) != (PROTOCOL, _UNICAST) or family not in FAMILIES or not {_DESTINATION, _OUT} <= found.keys():
+    if (protocol, kind) != (PROTOCOL, _UNICAST) or family not in FAMILIES:
         return None
-    if rtnetlink.number(found.get(_TABLE, b"")) != table:
+    found = rtnetlink.attributes(body, _ROUTE.size)
+    if not {_DESTINATION, _OUT} <= found.keys() or rtnetlink.number(found.get(_TABLE, b"")) != table:
         return None
     network = ipaddress.ip_network((found[_DESTINATION], length))
     return IndexedRoute(network, rtnetlink.number(found[_OUT]))
@@ -113,6 +113,21 @@ def parse_neighbour(body: bytes) -> IndexedNeighbour | None:
         return None
     address = ipaddress.ip_address(found[_NEIGHBOUR_ADDRESS])
     return IndexedNeighbour(address, found.get(_NEIGHBOUR_MAC, b"").hex(":"), index)
+
+
+def concerned(kind: int, body: bytes, table: int) -> int | None:
+    """The number of the interface whose entries of ours a message of a watch may be about; None where it is not.
+
+    A neighbour that somebody removes is first shown as failed, with our protocol: its state does not matter here.
+    """
+    if kind in (NEW_ROUTE, DELETE_ROUTE):
+        found = parse_route(body, table)
+        return None if found is None else found.index
+    if kind not in (NEW_NEIGHBOUR, DELETE_NEIGHBOUR):
+        return None
+    _, index, _, _, _ = _NEIGHBOUR.unpack_from(body)
+    ours = rtnetlink.attributes(body, _NEIGHBOUR.size).get(_NEIGHBOUR_PROTOCOL) == bytes([PROTOCOL])
+    return int(index) if ours else None
 
 
 def _family(address: Address | Network) -> socket.AddressFamily:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,4 +29,12 @@ class Routing(Protocol):
 
     async def apply(self, step: Step) -> None:
         """Carry out one step of a plan."""
+        ...
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        """From now on call `changed(interface)` on the event loop when a route or neighbour of ours over it changes.
+
+        Whoever did it, we too; not where the interface itself went, of which only links tell. `missed()` says that some
+        of it may not have been told. What is returned ends it.
+        """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from corral_drivers import errors
+from corral_drivers import errors, listeners
 from corral_drivers.routing import values
 from corral_drivers.routing.model import Cause, Neighbour, Route, Table
 from corral_drivers.routing.plan import RemoveNeighbour, RemoveRoute, SetNeighbour, SetRoute, Step
@@ -39,6 +39,9 @@ class World:
     holder: dict[tuple[int, str], str] = field(default_factory=dict)
     """Over which interface a table's prefix leads."""
 
+    listeners: listeners.Listeners = field(default_factory=listeners.Listeners)
+    """They are told the interface over which something changes."""
+
     def entries(self, interface: str) -> Entries | None:
         """What leads over the interface; what led over a former one of its name is gone with that."""
         known = self.by_interface.get(interface)
@@ -48,6 +51,13 @@ class World:
             del self.by_interface[interface]
             return None
         return known
+
+    def lose(self, interface: str) -> None:
+        """Forget all that leads over the interface behind the drivers' back."""
+        if known := self.by_interface.pop(interface, None):
+            for key in known.prefixes:
+                self.holder.pop(key, None)
+            self.listeners.tell(interface)
 
 
 class Simulated:
@@ -82,6 +92,10 @@ class Simulated:
             case RemoveNeighbour(neighbour):
                 if entries := self.world.entries(neighbour.interface):
                     entries.macs.pop(neighbour.address, None)
+        self.world.listeners.tell(_interface(step))
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        return self.world.listeners.add(changed)
 
     def _set_route(self, route: Route) -> None:
         operation, key = f"route {route.prefix} over {route.interface}", (self._table, route.prefix)
@@ -105,3 +119,7 @@ class Simulated:
         if index is None:
             raise errors.NotReady(Cause.INTERFACE_MISSING, f"{operation}: there is no such interface yet")
         return self.world.entries(interface) or self.world.by_interface.setdefault(interface, Entries(index))
+
+
+def _interface(step: Step) -> str:
+    return step.route.interface if isinstance(step, SetRoute | RemoveRoute) else step.neighbour.interface

@@ -14,7 +14,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TypeVar
 
-from corral_drivers import errors
+from corral_drivers import errors, inotify
 from corral_drivers.seed import iso, names, parse, render
 from corral_drivers.seed.model import Cause, Seed
 from corral_drivers.seed.plan import Remove, Step, Write
@@ -31,13 +31,14 @@ class NoCloud:
 
     def __init__(self, settings: Settings) -> None:
         self._folder = pathlib.Path(settings.folder)
+        self._watches = inotify.Watches()
 
     def path(self, owner: str) -> str:
         return str(self._path(owner))
 
     async def observe(self, owner: str) -> Seed | None:
         path = self._path(owner)
-        return await _in_thread(f"read the seed of {owner}", lambda: _observe(path, owner))
+        return await _in_thread(f"read the seed of {owner}", lambda: self._observe(path, owner))
 
     async def owners(self) -> frozenset[str]:
         return await _in_thread("list the seeds", lambda: frozenset(self._owners()))
@@ -50,6 +51,23 @@ class NoCloud:
             case Remove(owner):
                 path = self._path(owner)
                 await _in_thread(f"remove the seed of {owner}", lambda: _remove(path))
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        def heard(path: pathlib.Path, _is_folder: bool) -> None:
+            if path.suffix == _SUFFIX and names.is_safe(path.stem):
+                changed(path.stem)
+
+        try:
+            return self._watches.add(heard, missed)
+        except OSError as error:
+            raise errors.Unavailable(Cause.FAILED, f"can't watch the seeds: {error.strerror}") from error
+
+    def _observe(self, path: pathlib.Path, owner: str) -> Seed | None:
+        self._watches.arm(self._folder, contents=True)
+        try:
+            return parse.seed(owner, iso.unpack(path.read_bytes(), _FILES))
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _path(self, owner: str) -> pathlib.Path:
         names.check(owner)
@@ -70,13 +88,6 @@ async def _in_thread(what: str, call: Callable[[], ResultT]) -> ResultT:
     except OSError as error:
         cause = Cause.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else Cause.FAILED
         raise errors.Unavailable(cause, f"can't {what}: {error.strerror}") from error
-
-
-def _observe(path: pathlib.Path, owner: str) -> Seed | None:
-    try:
-        return parse.seed(owner, iso.unpack(path.read_bytes(), _FILES))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _image(seed: Seed) -> bytes:

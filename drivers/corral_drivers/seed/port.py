@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,4 +37,12 @@ class Seeds(Protocol):
 
     async def apply(self, step: Step) -> None:
         """Carry out one step of a plan."""
+        ...
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        """From now on call `changed(owner)` on the event loop when the seed of this owner comes, changes or goes.
+
+        Whoever did it, we too; it begins with the first look at any. `missed()` says that some of it may not have been
+        told. What is returned ends it.
+        """
         ...

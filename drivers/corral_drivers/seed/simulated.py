@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from corral_drivers import errors
+from corral_drivers import errors, listeners
 from corral_drivers.seed import names
 from corral_drivers.seed.model import Seed
 from corral_drivers.seed.plan import Remove, Step, Write
@@ -21,6 +21,16 @@ class World:
     """What outlives a driver: the seeds on one host's disk, by owner."""
 
     seeds: dict[str, Seed] = field(default_factory=dict)
+    listeners: listeners.Listeners = field(default_factory=listeners.Listeners)
+    """They are told the owner of a seed that comes, changes or goes."""
+
+    def put(self, owner: str, seed: Seed | None) -> None:
+        """Have this seed there; None for none."""
+        if seed is None:
+            self.seeds.pop(owner, None)
+        else:
+            self.seeds[owner] = seed
+        self.listeners.tell(owner)
 
 
 class Simulated:
@@ -55,7 +65,10 @@ class Simulated:
         match step:
             case Write(seed):
                 names.check(seed.owner)
-                self._world.seeds[seed.owner] = seed
+                self._world.put(seed.owner, seed)
             case Remove(owner):
                 names.check(owner)
-                self._world.seeds.pop(owner, None)
+                self._world.put(owner, None)
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        return self._world.listeners.add(changed)

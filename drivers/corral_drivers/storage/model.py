@@ -21,6 +21,9 @@ class Cause(enum.StrEnum):
     IMAGE_MISSING = "ImageMissing"
     """The image that the disk is a clone of is not on this host (yet)."""
 
+    DISK_MISSING = "DiskMissing"
+    """The guest had this disk, and it is gone: an empty one in its place would only hide that."""
+
     POOL_FOREIGN = "PoolForeign"
     """The pool's folder carries another cloud's or host's mark, or none and is not empty."""
 
@@ -51,9 +54,24 @@ class Disk:
     base_format: str | None = None
 
 
+class Standing(enum.StrEnum):
+    """Whether a disk is where it belongs."""
+
+    IN_PLACE = "InPlace"
+
+    ASTRAY = "Astray"
+    """Somebody renamed or deleted its file; the pool still holds it."""
+
+    UNKEPT = "Unkept"
+    """It is where it belongs, and the pool does not hold it in another way yet: it would be lost with its name."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Observed:
-    """A disk that is there: `path` is its active layer, `size` what the guest sees, `allocated` what it takes."""
+    """A disk that the pool holds: `path` is where its active layer is or belongs, `size` what the guest sees.
+
+    `allocated` is what it takes, in bytes like `size`.
+    """
 
     owner: str
     name: str
@@ -62,6 +80,7 @@ class Observed:
     size: int
     allocated: int
     base: str | None = None
+    standing: Standing = Standing.IN_PLACE
 
 
 @dataclass(frozen=True, slots=True)

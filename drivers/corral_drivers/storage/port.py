@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +22,8 @@ class Settings:
 class Storage(Protocol):
     """One pool on one host. Every method may raise the three errors with a `model.Cause`.
 
-    A disk is there whole or not at all; every step is idempotent.
+    A disk is there whole or not at all; every step is idempotent. The pool holds a disk by more than its name: one
+    whose file was renamed or deleted by hand is still observed, and can be put back.
     """
 
     format: str
@@ -45,4 +47,12 @@ class Storage(Protocol):
 
     async def capacity(self) -> Capacity:
         """How much room there is."""
+        ...
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        """From now on call `changed(owner)` on the event loop when a disk of this owner comes or goes by its name.
+
+        Whoever did it, we too; it begins with the first look at an owner. `missed()` says that some of it may not have
+        been told. What is returned ends it.
+        """
         ...

@@ -1,8 +1,9 @@
 """A pool of qcow2 files in a folder; the composition root makes one a pool and host.
 
 A disk is `<folder>/<owner>/<name>.qcow2`, and a folder is a pool of ours by its mark (see `mark`): a restarted process
-needs no more than these names. A disk in the making stands in `<folder>/.partial`, and comes to its name by a hard
-link, which never replaces a disk that is there. One process works on a pool at a time: the host's agent.
+needs no more than these names, and those by which `keep` finds a disk that was renamed. A disk in the making stands in
+`<folder>/.partial`, and comes to its names by hard links, which never replace a disk that is there. One process works
+on a pool at a time: the host's agent.
 
 What exists is never written over: `Create` of a disk that is there leaves it, whatever is in it. Sizes and base are
 read from the header; `qemu-img` only makes and grows.
@@ -11,7 +12,6 @@ read from the header; `qemu-img` only makes and grows.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import itertools
 import os
@@ -22,10 +22,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from corral_drivers import errors, qcow2_header
-from corral_drivers.storage import mark, names
-from corral_drivers.storage.model import Capacity, Cause, Disk, Observed, whole_sectors
-from corral_drivers.storage.plan import Create, Grow, Remove, Step
+from corral_drivers import errors, inotify, qcow2_header
+from corral_drivers.storage import keep, mark, names
+from corral_drivers.storage.model import Capacity, Cause, Disk, Observed, Standing, whole_sectors
+from corral_drivers.storage.plan import Create, Grow, Keep, PutBack, Remove, Step
 from corral_drivers.storage.port import Settings
 
 _AT_ONCE = 4
@@ -48,6 +48,7 @@ class Qcow2:
         self._numbers = itertools.count()
         self._sweeping = threading.Lock()
         self._is_swept = False
+        self._watches = inotify.Watches()
 
     def path(self, owner: str, name: str) -> str:
         return str(self._path(owner, name))
@@ -69,10 +70,28 @@ class Qcow2:
                 await self._in_pool(f"grow disk {owner}/{name}", lambda: self._grow(path, whole_sectors(size)))
             case Remove(owner, name):
                 path = self._path(owner, name)
-                await self._in_pool(f"remove disk {owner}/{name}", lambda: _remove(path))
+                await self._in_pool(f"remove disk {owner}/{name}", lambda: keep.remove(self._folder, path))
+            case PutBack(owner, name):
+                path = self._path(owner, name)
+                await self._in_pool(f"put back disk {owner}/{name}", lambda: keep.put_back(self._folder, path))
+            case Keep(owner, name):
+                path = self._path(owner, name)
+                await self._in_pool(f"keep disk {owner}/{name}", lambda: keep.keep(self._folder, path))
 
     async def capacity(self) -> Capacity:
         return await self._in_pool("measure the pool", self._capacity)
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        def heard(path: pathlib.Path, is_folder: bool) -> None:
+            in_pool = path.parent == self._folder
+            owner = path.name if in_pool else path.parent.name
+            if names.is_safe(owner) and (is_folder if in_pool else path.suffix == _SUFFIX):
+                changed(owner)
+
+        try:
+            return self._watches.add(heard, missed)
+        except OSError as error:
+            raise errors.Unavailable(Cause.FAILED, f"can't watch the pool: {error.strerror}") from error
 
     async def _in_pool(self, what: str, call: Callable[[], ResultT]) -> ResultT:
         """Do it in a thread, when the folder is ours, and say what was in the way."""
@@ -93,12 +112,38 @@ class Qcow2:
         return self._folder / owner / f"{name}{_SUFFIX}"
 
     def _observe(self, owner: str) -> list[Observed]:
-        return [_look(path, owner) for path in _disks(self._folder / owner)]
+        folder = self._folder / owner
+        self._watches.arm(self._folder)
+        self._watches.arm(folder)
+        held = {path.name: path.stat() for path in _disks(keep.folder(self._folder) / owner)}
+        there = {path.name: path.stat() for path in _disks(folder)}
+        # A held file under another name is not another disk.
+        strays = {
+            name
+            for name, found in there.items()
+            if name not in held and any(os.path.samestat(found, one) for one in held.values())
+        }
+        return [
+            self._look(folder / name, owner, _standing(there.get(name), held.get(name)))
+            for name in sorted(held.keys() | there.keys() - strays)
+        ]
 
-    def _owners(self) -> list[str]:
-        with os.scandir(self._folder) as entries:
-            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return [name for name in folders if names.is_safe(name) and _disks(self._folder / name)]
+    def _look(self, path: pathlib.Path, owner: str, standing: Standing) -> Observed:
+        file = keep.second(self._folder, path) if standing is Standing.ASTRAY else path
+        header = _header(file)
+        return Observed(
+            owner=owner,
+            name=path.stem,
+            path=str(path),
+            format="qcow2",
+            size=header.virtual_size,
+            allocated=file.stat().st_blocks * 512,
+            base=header.backing_file,
+            standing=standing,
+        )
+
+    def _owners(self) -> set[str]:
+        return {owner for folder in (self._folder, keep.folder(self._folder)) for owner in _owners(folder)}
 
     def _capacity(self) -> Capacity:
         room = os.statvfs(self._folder)
@@ -108,18 +153,18 @@ class Qcow2:
         path = self._path(disk.owner, disk.name)
         if path.exists():
             return
+        if keep.second(self._folder, path).exists():
+            keep.put_back(self._folder, path)
+            return
         if disk.base is not None:
             _check_base(disk, disk.base)
         partial = self._partial()
         try:
             self._qemu_img(*_creation(disk, partial))
             partial.chmod(0o600)
-            _sync(partial)
-            path.parent.mkdir(mode=0o711, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.link(partial, path)
-            _sync(path.parent)
-            _sync(self._folder)
+            keep.sync(partial)
+            keep.hold(self._folder, path, partial)
+            keep.link(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -131,7 +176,7 @@ class Qcow2:
             raise errors.Rejected(Cause.SHRINK_REFUSED, f"disk {path.stem} has {have} bytes and can't shrink to {size}")
         if have < size:
             self._qemu_img("resize", "-q", "-f", "qcow2", "--", str(path), str(size))
-            _sync(path)
+            keep.sync(path)
 
     def _partial(self) -> pathlib.Path:
         """A name for a disk in the making; the first one clears away what a process before us did not finish."""
@@ -189,6 +234,16 @@ def _check_base(disk: Disk, base: str) -> None:
         )
 
 
+def _owners(folder: pathlib.Path) -> list[str]:
+    """Whose folders with disks are in this one."""
+    try:
+        with os.scandir(folder) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return [name for name in folders if names.is_safe(name) and _disks(folder / name)]
+
+
 def _disks(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of an owner that are disks, in the order of their names."""
     try:
@@ -205,17 +260,10 @@ def _is_file(path: pathlib.Path) -> bool:
         return False
 
 
-def _look(path: pathlib.Path, owner: str) -> Observed:
-    header = _header(path)
-    return Observed(
-        owner=owner,
-        name=path.stem,
-        path=str(path),
-        format="qcow2",
-        size=header.virtual_size,
-        allocated=path.stat().st_blocks * 512,
-        base=header.backing_file,
-    )
+def _standing(there: os.stat_result | None, held: os.stat_result | None) -> Standing:
+    if there is None:
+        return Standing.ASTRAY
+    return Standing.IN_PLACE if held is not None and os.path.samestat(there, held) else Standing.UNKEPT
 
 
 def _header(path: pathlib.Path) -> qcow2_header.Header:
@@ -225,25 +273,6 @@ def _header(path: pathlib.Path) -> qcow2_header.Header:
         return qcow2_header.parse(head)
     except ValueError as error:
         raise errors.Unavailable(Cause.FAILED, f"can't read {path.name}: {error}") from error
-
-
-def _remove(path: pathlib.Path) -> None:
-    path.unlink(missing_ok=True)
-    try:
-        path.parent.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        if error.errno != errno.ENOTEMPTY:
-            raise
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _failed(verb: str, stderr: str) -> errors.Unavailable:

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from corral_drivers import errors
+from corral_drivers import errors, listeners
 from corral_drivers.storage import names
-from corral_drivers.storage.model import Capacity, Cause, Disk, Observed, whole_sectors
-from corral_drivers.storage.plan import Create, Grow, Remove, Step
+from corral_drivers.storage.model import Capacity, Cause, Disk, Observed, Standing, whole_sectors
+from corral_drivers.storage.plan import Create, Grow, Keep, PutBack, Remove, Step
 from corral_drivers.storage.port import Settings
 
 _ALLOCATED = 196 * 2**10
@@ -26,6 +26,26 @@ class World:
     disks: dict[str, dict[str, Observed]] = field(default_factory=dict)
     mark: tuple[str, str] | None = None
     allocated: int = 0
+    listeners: listeners.Listeners = field(default_factory=listeners.Listeners)
+    """They are told the owner of a disk that comes or goes by its name."""
+
+    def rename(self, owner: str, name: str) -> None:
+        """Give a disk's file another name behind the drivers' back."""
+        self._stand(owner, name, Standing.ASTRAY)
+
+    def lose(self, owner: str, name: str) -> None:
+        """Destroy a disk with everything that the pool holds of it, behind the drivers' back."""
+        del self.disks[owner][name]
+        self.listeners.tell(owner)
+
+    def put_in_place(self, owner: str, name: str) -> None:
+        """Have a disk that is there stand where it belongs, and held."""
+        if name in self.disks.get(owner, {}):
+            self._stand(owner, name, Standing.IN_PLACE)
+
+    def _stand(self, owner: str, name: str, standing: Standing) -> None:
+        self.disks[owner][name] = replace(self.disks[owner][name], standing=standing)
+        self.listeners.tell(owner)
 
 
 class Simulated:
@@ -78,10 +98,16 @@ class Simulated:
                 self._grow(owner, name, whole_sectors(size))
             case Remove(owner, name):
                 self._remove(owner, name)
+            case PutBack(owner, name) | Keep(owner, name):
+                names.check(owner, name)
+                self._world.put_in_place(owner, name)
 
     async def capacity(self) -> Capacity:
         self._claim()
         return Capacity(total=self._total, available=self._total - self._world.allocated)
+
+    async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
+        return self._world.listeners.add(changed)
 
     def _claim(self) -> None:
         ours = (self._settings.cloud, self._settings.host)
@@ -95,6 +121,7 @@ class Simulated:
     def _create(self, disk: Disk) -> None:
         path = self.path(disk.owner, disk.name)
         if disk.name in self._world.disks.get(disk.owner, {}):
+            self._world.put_in_place(disk.owner, disk.name)
             return
         self._check_base(disk)
         if self._world.allocated + _ALLOCATED > self._total:
@@ -109,6 +136,7 @@ class Simulated:
             allocated=_ALLOCATED,
             base=disk.base,
         )
+        self._world.listeners.tell(disk.owner)
 
     def _check_base(self, disk: Disk) -> None:
         size = 0 if disk.base is None else self._image_size(disk.base)
@@ -137,3 +165,4 @@ class Simulated:
             self._world.allocated -= disk.allocated
         if not disks:
             self._world.disks.pop(owner, None)
+        self._world.listeners.tell(owner)

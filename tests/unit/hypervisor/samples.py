@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Interface, Mark
+import dataclasses
+
+from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Firmware, Interface, Mark, Uefi
 
 DIRECT = Domain(
     uuid="6f1d2c1e-6a2b-4c57-9d0c-3f1f4f0a7b11",
@@ -53,4 +55,15 @@ AWKWARD = Domain(
     boot=DirectBoot("/k & k", "", "quiet init='/bin/sh' a<b"),
 )
 
-ALL = {"direct": DIRECT, "firmware": FIRMWARE, "awkward": AWKWARD}
+UEFI = dataclasses.replace(
+    FIRMWARE,
+    machine="pc",
+    accelerator="tcg",
+    memory=512 << 20,
+    uefi=Uefi(
+        Firmware("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+        "/var/lib/corral/uefi/0a7d7c5b.fd",
+    ),
+)
+
+ALL = {"direct": DIRECT, "firmware": FIRMWARE, "awkward": AWKWARD, "uefi": UEFI}

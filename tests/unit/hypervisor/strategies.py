@@ -8,9 +8,10 @@ import uuid
 from hypothesis import strategies as st
 
 from corral_drivers.hypervisor import admit
-from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Interface, Mark
+from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Firmware, Interface, Mark, Uefi
 
-_LETTERS = st.characters(exclude_categories=("Cc", "Cs"), max_codepoint=0xFFFD) | st.sampled_from("'\"<>& ,;=]]>")
+_XML = st.characters(exclude_categories=("Cc", "Cs")).filter(lambda letter: ord(letter) & 0xFFFE != 0xFFFE)
+_LETTERS = _XML | st.sampled_from("'\"<>& ,;=]]>")
 _TEXT = st.text(_LETTERS, max_size=20)
 _PATH = _TEXT.map(lambda text: f"/{text}")
 _NAME = st.text(_LETTERS.filter(lambda letter: letter != "/"), min_size=1, max_size=20).filter(
@@ -49,4 +50,5 @@ def domains(draw: st.DrawFn, accelerators: tuple[str, ...] = ("tcg", "kvm")) -> 
         disks=disks,
         interfaces=interfaces,
         boot=draw(st.none() | st.builds(DirectBoot, _PATH, st.just("") | _PATH, _TEXT)),
+        uefi=draw(st.none() | st.builds(Uefi, st.builds(Firmware, _PATH, _PATH), _PATH)),
     )

@@ -68,6 +68,7 @@ def test_entities_are_neither_resolved_nor_fetched() -> None:
 def test_a_change_of_any_field_is_seen() -> None:
     domain = samples.DIRECT
     changes: dict[str, object] = {"cpus": 2, "memory": 1 << 30, "disks": (), "interfaces": (), "boot": None}
+    changes["uefi"] = samples.UEFI.uefi
     texts = {"name": "other", "machine": "pc-i440fx-7.1", "accelerator": "kvm", "console_log": "/elsewhere"}
     for field, value in (changes | texts).items():
         changed = dataclasses.replace(domain, **{field: value})  # type: ignore[arg-type]  # a row of the table

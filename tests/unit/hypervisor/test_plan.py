@@ -10,7 +10,7 @@ import hypothesis
 from hypothesis import strategies as st
 
 from corral_drivers.hypervisor import plan, simulated
-from corral_drivers.hypervisor.model import Desired, Domain, Observed, Power, State
+from corral_drivers.hypervisor.model import Desired, Domain, Firmware, Observed, Power, State
 
 from . import samples, strategies
 
@@ -94,6 +94,32 @@ def test_what_is_as_desired_needs_nothing(domain: Domain, power: Power) -> None:
     assert plan.plan(Desired(domain, power, GRACE), seen) == plan.Plan()
 
 
+@hypothesis.given(domain=strategies.domains(), state=st.sampled_from(State), data=st.data())
+def test_a_nic_that_lost_its_tap_is_plugged_in_again_while_its_guest_runs(
+    domain: Domain, state: State, data: st.DataObject
+) -> None:
+    taps = sorted({nic.tap for nic in domain.interfaces} | {"another"})
+    lost = frozenset(data.draw(st.sets(st.sampled_from(taps))))
+    active = domain if state.is_active else None
+    if active is not None and data.draw(st.booleans()):
+        # Taken out, by a death in the middle of it.
+        active = dataclasses.replace(domain, interfaces=())
+    seen = Observed(domain.uuid, domain.mark, state, domain, active)
+    made = plan.plan(Desired(domain, Power.RUNNING, GRACE, lost), seen)
+    again = [step for step in made.steps if isinstance(step, plan.Replug)]
+    expected = [plan.Replug(domain.uuid, nic.tap) for nic in domain.interfaces if nic.tap in lost]
+    assert again == (expected if state is State.RUNNING else [])
+
+
+def test_a_nic_that_the_guest_has_otherwise_stays_as_it_is() -> None:
+    (nic, *_) = samples.DIRECT.interfaces
+    for other in (dataclasses.replace(nic, mtu=nic.mtu - 1), dataclasses.replace(nic, tap="another")):
+        active = dataclasses.replace(samples.DIRECT, interfaces=(other,))
+        seen = Observed(samples.DIRECT.uuid, samples.DIRECT.mark, State.RUNNING, samples.DIRECT, active)
+        made = plan.plan(Desired(samples.DIRECT, Power.RUNNING, GRACE, frozenset({nic.tap, "another"})), seen)
+        assert (made.steps, made.restart_required) == ((), ("interfaces",))
+
+
 @hypothesis.given(world=worlds(), power=st.sampled_from(Power))
 def test_foreign_domains_stay_as_they_are(world: tuple[Domain, simulated.Machine], power: Power) -> None:
     domain, machine = world
@@ -158,6 +184,36 @@ def test_a_guest_keeps_the_machine_it_was_given() -> None:
     assert plan.pinned(wanted, given) == given
     assert plan.pinned(wanted, None) == wanted
     assert plan.pinned(dataclasses.replace(wanted, machine="q35"), given).machine == "q35"
+
+
+def test_a_host_that_finds_another_accelerator_changes_no_guest_that_is_there() -> None:
+    machine = simulated.Machine()
+    given = dataclasses.replace(samples.DIRECT, accelerator="kvm")
+    for step in plan.plan(Desired(given, Power.RUNNING, GRACE), None).steps:
+        machine.apply(step)
+    later = dataclasses.replace(given, accelerator="tcg")
+    assert plan.plan(Desired(later, Power.RUNNING, GRACE), observe(machine, given.uuid)) == plan.Plan()
+    machine.end(given.uuid)
+    assert plan.plan(Desired(later, Power.RUNNING, GRACE), observe(machine, given.uuid)).steps == (
+        plan.Start(given.uuid),
+    )
+    undefined = plan.plan(Desired(later, Power.STOPPED, GRACE), None)
+    assert undefined.steps[0] == plan.Define(later)
+
+
+def test_an_accelerator_that_nobody_gave_is_not_kept() -> None:
+    given = dataclasses.replace(samples.DIRECT, accelerator="lxc")
+    assert plan.pinned(samples.DIRECT, given) == samples.DIRECT
+
+
+def test_a_guest_keeps_the_uefi_that_its_variables_were_made_for() -> None:
+    given = samples.UEFI
+    assert given.uefi is not None
+    newer = dataclasses.replace(given.uefi, firmware=Firmware("/newer/code", "/newer/vars"))
+    wanted = dataclasses.replace(given, uefi=newer)
+    assert plan.pinned(wanted, given) == given
+    assert plan.pinned(wanted, dataclasses.replace(given, uefi=None)) == wanted
+    assert plan.pinned(dataclasses.replace(wanted, uefi=None), given).uefi is None
 
 
 def test_a_plan_reads_as_its_steps() -> None:

@@ -38,3 +38,20 @@ async def test_thousands_of_guests_are_cheap() -> None:
     assert len(await driver.observe_all()) == 5_000
     assert time.process_time() - began < 10.0
     assert len({one.pid for one in await driver.observe_all()}) == 5_000
+
+
+async def test_a_guest_holds_its_taps_as_they_were_at_its_start_until_its_nic_is_plugged_in_again() -> None:
+    indices = dict.fromkeys((nic.tap for nic in samples.DIRECT.interfaces), 2)
+    machine = simulated.Machine(index=indices.get)
+    driver = simulated.Simulated(SETTINGS, machine=machine)
+    tap = samples.DIRECT.interfaces[0].tap
+    await driver.apply(plan.Define(samples.DIRECT))
+    assert not machine.holds(tap)
+    await driver.apply(plan.Start(samples.DIRECT.uuid))
+    assert machine.holds(tap)
+    indices[tap] = 9
+    assert not machine.holds(tap)
+    await driver.apply(plan.Replug(samples.DIRECT.uuid, tap))
+    assert machine.holds(tap)
+    await driver.apply(plan.PowerOff(samples.DIRECT.uuid))
+    assert not machine.holds(tap)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corral_drivers import errors, rtnetlink
 from corral_drivers.routing import messages, values
-from corral_drivers.routing.model import Neighbour, Route
+from corral_drivers.routing.model import PROTOCOL, Neighbour, Route
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MAIN = 254
@@ -82,3 +82,21 @@ def test_a_prefix_that_the_kernel_would_show_otherwise_is_rejected(prefix: str) 
 def test_a_neighbour_that_the_kernel_would_show_otherwise_is_rejected(address: str, mac: str) -> None:
     with pytest.raises(errors.Rejected):
         values.address(Neighbour(address, mac, "tap0"))
+
+
+@given(addresses, macs, indices)
+def test_a_watch_is_concerned_with_ours_alone(address: messages.Address, mac: str, index: int) -> None:
+    route = messages.route(messages.IndexedRoute(ipaddress.ip_network(address), index), MAIN)
+    neighbour = messages.neighbour(messages.IndexedNeighbour(address, mac, index))
+    for kind, body in (
+        (messages.NEW_ROUTE, route),
+        (messages.DELETE_ROUTE, route),
+        (messages.NEW_NEIGHBOUR, neighbour),
+        (messages.DELETE_NEIGHBOUR, neighbour),
+    ):
+        assert messages.concerned(kind, body, MAIN) == index
+    assert messages.concerned(messages.NEW_ROUTE, route, MAIN + 1) is None
+    foreign = route[:5] + bytes([PROTOCOL + 1]) + route[6:]
+    assert messages.concerned(messages.DELETE_ROUTE, foreign, MAIN) is None
+    assert messages.concerned(messages.DELETE_NEIGHBOUR, messages.one_neighbour(address, index), MAIN) is None
+    assert messages.concerned(messages.GET_ROUTE, route, MAIN) is None

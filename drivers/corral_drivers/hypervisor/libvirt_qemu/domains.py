@@ -14,7 +14,7 @@ from lxml import etree
 
 from corral_drivers import errors
 from corral_drivers.hypervisor import plan, port
-from corral_drivers.hypervisor.libvirt_qemu import parse, processes, render
+from corral_drivers.hypervisor.libvirt_qemu import nics, parse, processes, render
 from corral_drivers.hypervisor.model import Cause, Domain, Mark, Observed, State
 
 _STATES = {
@@ -65,12 +65,15 @@ class Ours:
             return
         found = _find(connection, step.uuid)
         if found is None:
-            if isinstance(step, plan.Start | plan.Resume):
+            if isinstance(step, plan.Start | plan.Resume | plan.Replug):
                 raise errors.Rejected(Cause.FAILED, f"{step}: no such domain is defined")
             return
         if not self._is_ours(found):
             raise errors.Rejected(Cause.NAME_TAKEN, f"{step}: domain {found.name()} has this uuid and is not ours")
-        _do(step, found)
+        if isinstance(step, plan.Replug):
+            nics.replug(found, step)
+        else:
+            _do(step, found)
 
     def _observed(self, found: libvirt.virDomain) -> Observed | None:
         try:
@@ -88,13 +91,15 @@ class Ours:
         if mark is None:
             return None
         uuid = found.UUIDString()
+        persistent = None if stored is None else stored.stored()
         return Observed(
             uuid=uuid,
             mark=mark,
             state=state,
-            persistent=None if stored is None else stored.stored(),
+            persistent=persistent,
             active=None if live is None else live.domain,
             pid=processes.find(self.settings.uri, found.name(), uuid) if state.is_active else None,
+            edited=None if stored is None or persistent is not None else stored.domain,
         )
 
     def _is_ours(self, found: libvirt.virDomain) -> bool:

@@ -19,7 +19,7 @@ from lxml import etree
 
 from corral_drivers import errors
 from corral_drivers.hypervisor import plan, port
-from corral_drivers.hypervisor.libvirt_qemu import accelerator, connection, domains
+from corral_drivers.hypervisor.libvirt_qemu import accelerator, connection, domains, firmware
 from corral_drivers.hypervisor.model import Facts, Observed
 
 _FIRST_RETRY_S = 0.1
@@ -42,7 +42,8 @@ class LibvirtQemu:
             seen, emulator = await self._connection.call("read the host's facts", _facts)
             tried = await asyncio.to_thread(accelerator.detect, emulator)
             self._facts = dataclasses.replace(seen, accelerator=tried)
-        return self._facts
+        # Anew each time: who installs what a guest lacks does not restart the agent for it.
+        return dataclasses.replace(self._facts, uefi=await asyncio.to_thread(firmware.find))
 
     async def observe(self, uuid: str) -> Observed | None:
         return await self._connection.call(f"observe domain {uuid}", lambda link: self._domains.observe(link, uuid))
@@ -75,19 +76,19 @@ class LibvirtQemu:
 
     def _lost(self) -> None:
         if self._watchers:
+            self._changed(port.ITSELF)
             self._do(self._reconnect())
 
     async def _tell_all(self) -> None:
         # Lost again already: the next opening tells.
         with contextlib.suppress(errors.DriverError):
-            for uuid in await self._connection.call("list all domains", self._domains.uuids):
+            for uuid in (*await self._connection.call("list all domains", self._domains.uuids), port.ITSELF):
                 self._changed(uuid)
 
     async def _reconnect(self) -> None:
-        """Any call opens the connection; without one nobody would hear events again."""
         for attempt in itertools.count():
             with contextlib.suppress(errors.DriverError):
-                await self._connection.call("connect to libvirt", lambda link: link.isAlive())
+                await self._connection.listen("connect to libvirt")
                 return
             await asyncio.sleep(min(_FIRST_RETRY_S * 2 ** min(attempt, 10), _LONGEST_RETRY_S))
 

@@ -31,6 +31,7 @@ _BY_TEXT: tuple[tuple[str, _Verdict], ...] = (
     ("failed to get shared", _BUSY),
     ("is another process using the image", _BUSY),
     ("device or resource busy", _BUSY),
+    ("already in the process of unplug", _BUSY),
     ("resource temporarily unavailable", _BUSY),
     ("access kvm kernel module", _UNSUPPORTED),
     ("failed to initialize kvm", _UNSUPPORTED),

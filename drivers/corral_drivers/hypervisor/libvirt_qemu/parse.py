@@ -14,7 +14,7 @@ from lxml import etree
 
 from corral_drivers import errors
 from corral_drivers.hypervisor.libvirt_qemu import render
-from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Interface, Mark
+from corral_drivers.hypervisor.model import DirectBoot, Disk, Domain, Firmware, Interface, Mark, Uefi
 
 _MARK = f"metadata/{{{render.NAMESPACE}}}domain"
 _ADDED_BY_LIBVIRT = frozenset({"emulator", "controller", "input", "audio", "watchdog"})
@@ -93,7 +93,15 @@ def _domain(root: etree._Element, found: Mark) -> Domain:
         disks=tuple(_disk(element) for element in root.iterfind("devices/disk")),
         interfaces=tuple(_interface(element) for element in root.iterfind("devices/interface")),
         boot=boot,
+        uefi=_uefi(root),
     )
+
+
+def _uefi(root: etree._Element) -> Uefi | None:
+    code = root.findtext("os/loader")
+    if code is None:
+        return None
+    return Uefi(Firmware(code, _attribute(root, "os/nvram", "template")), root.findtext("os/nvram") or "")
 
 
 def _disk(element: etree._Element) -> Disk:
