@@ -22,3 +22,18 @@ LEASE_RENEWED_EVERY = 10.0
 
 AGENT_SILENT_AFTER = 40.0
 """Seconds without a sign of life after which an agent counts as silent."""
+
+ROLL_CALL = 60.0
+"""Seconds after its begin in which a controller that is about to place something waits for what hosts say they run."""
+
+LEADER_LEASE = 15.0
+"""Seconds without a renewal after which another controller takes over."""
+
+LEADER_STOPS_AFTER = 10.0
+"""Seconds since it sent its last renewal after which a controller writes nothing more."""
+
+LEADER_RENEWED_EVERY = 5.0
+"""Seconds between two renewals."""
+
+LEADER_ASKED_EVERY = 2.0
+"""Seconds after which a renewal that failed is tried again, and between two looks of a controller that stands by."""

@@ -6,6 +6,7 @@ knows Kubernetes' client or kopf.
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -119,13 +120,15 @@ ObjectName = Annotated[
 ]
 """A DNS subdomain (RFC 1123): the name of any Kubernetes object."""
 
-Uid = Annotated[str, pydantic.Field(min_length=1, max_length=64)]
+Uid = Annotated[str, pydantic.Field(min_length=1, max_length=64, pattern=r"^[0-9A-Za-z]([-._0-9A-Za-z]*[0-9A-Za-z])?$")]
+"""The uid of an object: marks and files on hosts are named after it."""
+
 _QuantityText = Annotated[
     str,
     pydantic.Field(
         min_length=1,
         max_length=32,
-        pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
+        pattern=r"^[0-9]{1,19}(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
     ),
 ]
 
@@ -136,15 +139,44 @@ def _as_text(value: object) -> object:
 
 Quantity = Annotated[
     _QuantityText,
-    pydantic.BeforeValidator(_as_text, json_schema_input_type=int | _QuantityText),
+    pydantic.BeforeValidator(_as_text, json_schema_input_type=Annotated[int, pydantic.Field(ge=0)] | _QuantityText),
     pydantic.Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 """A Kubernetes quantity of bytes, such as `512Mi` or `2Gi`, or a bare number; in rules it is `string(self.…)`."""
 
 Sha256 = Annotated[str, pydantic.Field(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
-Url = Annotated[str, pydantic.Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s/?#]+[^\s]*$")]
+Url = Annotated[str, pydantic.Field(min_length=8, max_length=2048, pattern=r"^https?://[0-9A-Za-z_\[][!-~]*$")]
+"""An http or https URL in printable ASCII: what else a path or a query has is percent-encoded."""
+
+CommandLine = Annotated[str, pydantic.Field(max_length=2048, pattern=r"^[ -~]*$")]
+"""A kernel's command line: printable ASCII."""
+
+SshKey = Annotated[str, pydantic.Field(min_length=16, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\n?$")]
+"""A public SSH key, on one line."""
+
+DiskName = Annotated[str, pydantic.Field(min_length=1, max_length=20, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""A disk's name: the guest sees it as the disk's serial, which has 20 characters."""
+
+InterfaceName = Annotated[str, pydantic.Field(min_length=1, max_length=15, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""An interface's name: a Linux guest has no longer ones."""
+
 Sentence = Annotated[str, pydantic.Field(max_length=1024)]
 Address = Annotated[str, pydantic.Field(min_length=2, max_length=45)]
 Prefix = Annotated[str, pydantic.Field(min_length=4, max_length=49)]
-Time = Annotated[str, pydantic.Field(max_length=32, json_schema_extra={"format": "date-time"})]
+
+
+def _told(value: str) -> str:
+    datetime.datetime.fromisoformat(value.removesuffix("Z"))
+    return value
+
+
+Time = Annotated[
+    str,
+    pydantic.Field(
+        max_length=32,
+        pattern=r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+        json_schema_extra={"format": "date-time"},
+    ),
+    pydantic.AfterValidator(_told),
+]
 """An RFC 3339 time in UTC, such as `2026-01-31T12:00:00Z`."""

@@ -34,6 +34,7 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         storage.Cause.SHRINK_REFUSED: "DiskShrinkRefused",
         # The disk is asked for only once its image is held: an image that is missing then is no ordinary wait.
         storage.Cause.IMAGE_MISSING: "StorageFailed",
+        storage.Cause.DISK_MISSING: "DiskMissing",
         storage.Cause.POOL_FOREIGN: "PoolForeign",
         storage.Cause.FAILED: "StorageFailed",
     },

@@ -1,4 +1,4 @@
-"""Conditions from facts: catalogue reasons in, `metav1.Condition` out, with times that move only when a status does."""
+"""Conditions from facts: catalogue reasons in, `metav1.Condition` out, with times since when they hold, or do not."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def written(
 def _written(
     fact: Fact, old: conditions.Condition | None, generation: int, now: datetime.datetime, names: Mapping[str, str]
 ) -> conditions.Condition:
-    since = old.last_transition_time if old is not None and old.status == fact.status else timestamp(now)
+    since = old.last_transition_time if old is not None and _is_as_before(fact, old) else timestamp(now)
+    # A time that is yet to come was written by hand or by another clock: no deadline would ever pass by it.
+    since = min(since, timestamp(now))
     return conditions.Condition(
         type=fact.type,
         status=fact.status,
@@ -79,6 +81,11 @@ def _written(
         reason=fact.reason,
         message=_message(fact, {"namespace": "", "name": "", "host": ""} | dict(names)),
     )
+
+
+def _is_as_before(fact: Fact, old: conditions.Condition) -> bool:
+    """Whether it held before as it does now: False and Unknown are alike, so that who sways can't escape a deadline."""
+    return fact.holds == (old.status == "True")
 
 
 def _message(fact: Fact, names: Mapping[str, str]) -> str:
@@ -121,7 +128,8 @@ def overdue(
     for fact in facts:
         seen = old.get(fact.type)
         # What moves in this pass has been so since now, whatever time stands there still.
-        since = parsed(seen.last_transition_time) if seen is not None and seen.status == fact.status else now
+        since = parsed(seen.last_transition_time) if seen is not None and _is_as_before(fact, seen) else now
+        since = min(since, now)
         if not fact.holds:
             if fact.is_final:
                 return fact, None
@@ -157,6 +165,15 @@ def summarized(
 def not_understood(detail: str) -> tuple[Fact, ...]:
     """The facts of an object that the API admitted and our models don't; `detail` names the field."""
     return false("Ready", "SpecNotUnderstood", detail), true("Stalled", "SpecNotUnderstood", detail)
+
+
+def refused(detail: str) -> tuple[Fact, ...]:
+    """The facts of an object for which the API server refuses a write of ours; `detail` is its own sentence."""
+    return false("Ready", "WriteRefused", detail), true("Stalled", "WriteRefused", detail)
+
+
+SUMMARIES = frozenset({"Ready", "Reconciling", "Stalled"})
+"""The conditions that sum up the others."""
 
 
 def timestamp(moment: datetime.datetime) -> str:

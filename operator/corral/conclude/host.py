@@ -9,6 +9,9 @@ from corral.api import objects, quantities
 from corral.api.v1alpha1 import host
 from corral.conclude import conditions
 
+_MOST_MEMORY = 2**63 - 1
+"""Bytes: what a host says of itself may be nonsense."""
+
 Host = objects.Object[host.HostSpec, host.HostStatus]
 
 
@@ -31,6 +34,7 @@ def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[hos
         capacity=capacity,
         allocatable=allocatable(one.spec, capacity),
         facts=one.status.facts if observed.state is None else observed.state.facts,
+        orphans=one.status.orphans if observed.state is None else observed.state.orphan_count,
         conditions=conditions.written(
             summary,
             one.status.conditions,
@@ -45,7 +49,7 @@ def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[hos
 def allocatable(spec: host.HostSpec, capacity: host.Resources) -> host.Resources:
     """What guests can have of a host's capacity."""
     memory = quantities.to_bytes(capacity.memory) - quantities.to_bytes(spec.reserved.memory)
-    return host.Resources(cpu=capacity.cpu, memory=quantities.from_bytes(max(memory, 0)))
+    return host.Resources(cpu=capacity.cpu, memory=quantities.from_bytes(min(max(memory, 0), _MOST_MEMORY)))
 
 
 def _hypervisor(observed: Observed) -> conditions.Fact:

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from corral.api import quantities
-from corral.api.v1alpha1 import host
+from corral.api.v1alpha1 import host, virtualmachine
 from corral.conclude import causes, conditions
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 
+_MOST_ADDRESSES = 16
 LONGEST_LIST = 512
 """How many images, and how many orphans, a status has room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """What there is of an owner without Instance: kinds (domain, disk, seed, tap), and what it was made for.
+
+    `addresses` are those of each interface.
+    """
+
+    kinds: frozenset[str]
+    name: str = ""
+    epoch: int = 0
+    addresses: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was found; `None` is for what could not be looked at, and `fault` says why.
 
-    `orphans` are the kinds of what there is (domain, disk, seed, tap) by owner; `names` what the hypervisor calls them.
+    `orphans` are by the uid of their owner.
     """
 
     facts: hypervisor.Facts | None
     held: tuple[image.Held, ...] | None
     unfinished: tuple[tuple[image.Image, errors.DriverError | None], ...]
-    orphans: Mapping[str, frozenset[str]] | None
-    names: Mapping[str, str]
+    orphans: Mapping[str, Orphaned] | None
     fault: errors.DriverError | None
 
 
@@ -52,7 +66,8 @@ def conclude(found: Found, asked: Asked, before: host.HostStateStatus, now: date
         capacity=before.capacity if facts is None else _capacity(facts),
         facts=_facts(facts, before.facts, asked.agent_version),
         images=before.images if found.held is None else tuple(_images(found.held, found.unfinished)),
-        orphans=before.orphans if found.orphans is None else tuple(_orphans(found.orphans, found.names)),
+        orphans=before.orphans if found.orphans is None else tuple(_orphans(found.orphans)),
+        orphan_count=before.orphan_count if found.orphans is None else len(found.orphans),
         conditions=conditions.written(
             (fact,),
             before.conditions,
@@ -61,6 +76,17 @@ def conclude(found: Found, asked: Asked, before: host.HostStateStatus, now: date
             names={"name": asked.host, "host": asked.host},
         ),
     )
+
+
+def marked(
+    marks: host.Marks, asked: Asked, before: host.HostStateStatus, now: datetime.datetime
+) -> host.HostStateStatus:
+    """The status while the machine carries other marks than it should: nothing is looked at, and nothing touched."""
+    fact = conditions.false("HypervisorReady", "MarksDiffer")
+    told = conditions.written(
+        (fact,), before.conditions, generation=asked.generation, now=now, names={"name": asked.host, "host": asked.host}
+    )
+    return before.model_copy(update={"observed_generation": asked.generation, "marks": marks, "conditions": told})
 
 
 def _capacity(facts: hypervisor.Facts) -> host.Resources:
@@ -93,8 +119,16 @@ def _images(
     return sorted(sorted(told.values(), key=lambda one: one.held)[:LONGEST_LIST], key=lambda one: one.sha256)
 
 
-def _orphans(orphans: Mapping[str, frozenset[str]], names: Mapping[str, str]) -> list[host.Orphan]:
-    return [
-        host.Orphan(uid=uid, name=names.get(uid, "")[:253], kinds=tuple(sorted(orphans[uid])))
-        for uid in sorted(orphans)[:LONGEST_LIST]
-    ]
+def _orphans(orphans: Mapping[str, Orphaned]) -> Iterator[host.Orphan]:
+    for uid, one in itertools.islice(sorted(orphans.items(), key=lambda item: item[0]), LONGEST_LIST):
+        # A mark that was edited by hand may say anything.
+        yield host.Orphan(
+            uid=uid[:64],
+            name=one.name[:253],
+            kinds=tuple(sorted(one.kinds)),
+            epoch=max(one.epoch, 0),
+            addresses=tuple(
+                virtualmachine.PlacedAddress(interface=interface, address=address)
+                for interface, address in one.addresses[:_MOST_ADDRESSES]
+            ),
+        )

@@ -10,7 +10,7 @@ from corral.api.v1alpha1 import instance, virtualmachine
 from corral.conclude import conditions
 
 PARTS = ("ImageReady", "StorageReady", "NetworkReady", "PowerStateSynced")
-"""What an Instance says and a VirtualMachine repeats, in the order in which they come true."""
+"""What an Instance says and a VirtualMachine repeats, in the order in which they come true where a guest starts."""
 
 VirtualMachine = objects.Object[virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus]
 
@@ -70,10 +70,10 @@ def _parts(observed: Observed) -> tuple[conditions.Fact, ...]:
     if observed.instance is None:
         reason = "Provisioning" if observed.scheduled.holds else "WaitingForEarlier"
         return tuple(conditions.unknown(part, reason) for part in PARTS)
-    said = {condition.type: condition for condition in observed.instance.conditions}
-    return tuple(
-        conditions.repeated(said[part]) if part in said else conditions.unknown(part, "Provisioning") for part in PARTS
-    )
+    # In the Instance's own order: a guest that stops is off first, and what waits for that is not why.
+    said = {one.type: conditions.repeated(one) for one in observed.instance.conditions if one.type in PARTS}
+    missing = (conditions.unknown(part, "Provisioning") for part in PARTS if part not in said)
+    return (*said.values(), *missing)
 
 
 def _restart_required(observed: Observed) -> tuple[conditions.Fact, ...]:
@@ -88,11 +88,12 @@ def _in_a_word(facts: tuple[conditions.Fact, ...], *, running: bool, stands: boo
         return "Pending"
     if "AgentConnected" in by_type and not by_type["AgentConnected"].holds:
         return "Unknown"
-    if all(by_type[part].holds for part in PARTS):
+    unmet = [fact.type for fact in facts if fact.type in PARTS and not fact.holds]
+    if not unmet:
         # A guest runs on when what its spec refers to is gone.
         return "Running" if running else "Halted"
     if "Stalled" in by_type:
         return "Failed"
-    if all(by_type[part].holds for part in PARTS[:-1]):
+    if unmet[0] == "PowerStateSynced":
         return "Starting" if running else "Stopping"
     return "Provisioning"

@@ -63,6 +63,12 @@ _CATALOGUE = (
     Reason("Provisioning", "The host has been told, and has not answered yet"),
     Reason("ImageFetching", "The host fetches the image"),
     Reason("WaitingForEarlier", "This waits for what comes before it"),
+    Reason(
+        "WaitingForHosts",
+        "The controller has just begun, and hosts have not said yet what they run",
+        Actor.OPERATOR,
+        _HOST,
+    ),
     Reason("Starting", "The guest is being started"),
     Reason("ShuttingDown", "The guest was asked to shut down and has its grace period"),
     Reason("AgentNotSeen", "No agent has answered for this host yet", Actor.OPERATOR, "corral agent --help"),
@@ -70,6 +76,15 @@ _CATALOGUE = (
     # A tenant must act.
     Reason("ClassNotFound", "There is no such VirtualMachineClass", Actor.TENANT, "kubectl get vmclass"),
     Reason("ImageNotFound", "There is no such image", Actor.TENANT, _IMAGES),
+    Reason(
+        "UserDataSecretMissing",
+        "The Secret with the guest's user data is not there; it is looked for again every minute",
+        Actor.TENANT,
+        "kubectl get secrets -n {namespace}",
+    ),
+    Reason(
+        "UserDataMalformed", "The guest's user data is nothing that cloud-init can read", Actor.TENANT, _VM, final=True
+    ),
     Reason(
         "NetworkNotFound",
         "There is no such network",
@@ -83,7 +98,14 @@ _CATALOGUE = (
     Reason("ImageUnreachable", "The image's server does not answer", Actor.TENANT, _IMAGES),
     Reason("DiskSmallerThanImage", "A disk is smaller than the image it starts from", Actor.TENANT, _VM, final=True),
     Reason("DiskShrinkRefused", "A disk never shrinks", Actor.TENANT, _VM, final=True),
-    Reason("SpecNotUnderstood", "The spec is not understood", Actor.TENANT, _VM, final=True),
+    # What a schema of ours admits, its model reads: the API server has the schemas of another version.
+    Reason(
+        "SpecNotUnderstood",
+        "The spec is not understood",
+        Actor.OPERATOR,
+        "kubectl apply --server-side -f crds/",
+        final=True,
+    ),
     Reason(
         "GuestKeepsStopping",
         "The guest stops soon after each start; it is started again with growing pauses",
@@ -114,6 +136,20 @@ _CATALOGUE = (
     Reason(
         "NameTaken", "Something that is not Corral's has the name on the host", Actor.OPERATOR, _AGENT_LOG, final=True
     ),
+    Reason(
+        "DiskMissing",
+        "A disk that the guest had is gone from its pool; no empty one is made in its place",
+        Actor.OPERATOR,
+        _AGENT_LOG,
+        final=True,
+    ),
+    Reason(
+        "MarksDiffer",
+        "What is on the machine was made for another Host or Cloud: it runs on, and nothing is touched. What is of "
+        "this Cloud is taken over in seconds; else give the machine back to its own, or move the agent's folder away",
+        Actor.OPERATOR,
+        _HOST,
+    ),
     Reason("PoolForeign", "The host's disk folder is not this cloud's", Actor.OPERATOR, _AGENT_LOG, final=True),
     Reason(
         "PrefixTaken", "A route that is not Corral's holds the guest's address", Actor.OPERATOR, _AGENT_LOG, final=True
@@ -131,6 +167,13 @@ _CATALOGUE = (
         "The host gives a reason that the controller does not know: its agent is newer",
         Actor.OPERATOR,
         _HOST,
+    ),
+    Reason(
+        "WriteRefused",
+        "The API server refuses what Corral has to write for this",
+        Actor.OPERATOR,
+        "kubectl auth can-i --list --as=corral:controller",
+        final=True,
     ),
     Reason("AddressTaken", "Another VirtualMachine has an address of this one", Actor.OPERATOR, _ALLOCATIONS),
     # Corral must.

@@ -16,6 +16,8 @@ from corral.resolve.requirements import DiskNeed, InterfaceNeed, Requirements
 _DISK_SLOTS = range(3, 12)
 _SEED_SLOT = 12
 _NIC_SLOTS = range(16, 24)
+_BUILDS = 0
+"""How often a guest was built anew: with its uid it is cloud-init's instance-id, which another one sets up again."""
 
 VirtualMachine = objects.Object[virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus]
 
@@ -58,8 +60,10 @@ def instance_spec(
             for need in needs.interfaces
         ),
         boot=_boot(needs.disks[0].image) if before is None else before.boot,
-        seed=_seed(vm),
+        firmware=needs.firmware if before is None else before.firmware,
+        seed=_seed(vm, placement.epoch, before),
         run_strategy=vm.spec.run_strategy,
+        start_without_api=starts_without_api(vm),
         termination_grace_period_seconds=vm.spec.termination_grace_period_seconds,
     )
 
@@ -68,11 +72,20 @@ def as_it_stands(vm: VirtualMachine, before: instance.InstanceSpec) -> instance.
     """The Instance that stands, with what of the VirtualMachine needs no reference: where one leads nowhere."""
     return before.model_copy(
         update={
-            "seed": _seed(vm),
+            "seed": _seed(vm, before.epoch, before),
             "run_strategy": vm.spec.run_strategy,
+            "start_without_api": starts_without_api(vm),
             "termination_grace_period_seconds": vm.spec.termination_grace_period_seconds,
         }
     )
+
+
+def starts_without_api(vm: VirtualMachine) -> bool:
+    """Whether its host may start the guest without asking: only where nothing may place it elsewhere meanwhile.
+
+    A guest leaves its host only once that says that it is gone, so that none can be in two places by this.
+    """
+    return vm.spec.run_strategy == "Always"
 
 
 def mac(uid: str, interface: str) -> str:
@@ -123,10 +136,22 @@ def _boot(root: image.ImageSpec | None) -> instance.InstanceBoot | None:
     )
 
 
-def _seed(vm: VirtualMachine) -> instance.InstanceSeed:
+def _seed(vm: VirtualMachine, epoch: int, before: instance.InstanceSpec | None) -> instance.InstanceSeed:
+    user_data, secret = _user_data(vm, epoch, None if before is None else before.seed)
     return instance.InstanceSeed(
-        instance_id=vm.uid,
+        instance_id=f"{vm.uid}-{_BUILDS}" if before is None else before.seed.instance_id,
         hostname=vm.name,
         ssh_authorized_keys=vm.spec.ssh_authorized_keys,
-        user_data="" if vm.spec.cloud_init is None else vm.spec.cloud_init.user_data,
+        user_data=user_data,
+        user_data_secret=secret,
     )
+
+
+def _user_data(vm: VirtualMachine, epoch: int, before: instance.InstanceSeed | None) -> tuple[str, str | None]:
+    """User data, or the name of the Secret beside the Instance that has it."""
+    asked = vm.spec.cloud_init or virtualmachine.CloudInit()
+    from_secret = asked.user_data_secret_ref is not None
+    if before is not None and (from_secret or before.user_data_secret is not None):
+        # It was read once, for the first boot: a Secret that comes, changes or goes later reaches no guest.
+        return before.user_data, before.user_data_secret
+    return ("", name(vm, epoch)) if from_secret else (asked.user_data, None)

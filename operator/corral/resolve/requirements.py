@@ -66,6 +66,7 @@ class Requirements:
     machine_type: str
     disks: tuple[DiskNeed, ...]
     interfaces: tuple[InterfaceNeed, ...]
+    firmware: virtualmachine.Firmware = "BIOS"
 
 
 def requirements(
@@ -87,19 +88,37 @@ def requirements(
         if isinstance(need, Unmet):
             return need
         interfaces.append(need)
-    cpu, memory, machine_type = size
-    whole = -(-memory // quantities.MIB) * quantities.MIB
-    return Requirements(cpu, whole, machine_type, disks, tuple(interfaces))
+    whole = -(-size.memory // quantities.MIB) * quantities.MIB
+    firmware = _firmware(size, disks[0].image)
+    return Requirements(size.cpu, whole, size.machine_type, disks, tuple(interfaces), firmware)
 
 
-def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> tuple[int, int, str] | Unmet:
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """How large a guest is and how it is built; without `firmware` its image says."""
+
+    cpu: int
+    memory: int
+    machine_type: str
+    firmware: virtualmachine.Firmware | None
+
+
+def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> _Size | Unmet:
     if spec.class_ref is None:
         # The CRD's rules give cpu and memory where there is no class.
-        return spec.cpu or 1, quantities.to_bytes(spec.memory or virtualmachine.SMALLEST_MEMORY), "pc"
+        memory = quantities.to_bytes(spec.memory or virtualmachine.SMALLEST_MEMORY)
+        return _Size(spec.cpu or 1, memory, "pc", None)
     found = lookup.vm_class(spec.class_ref.name)
     if found is None:
         return Unmet("ClassNotFound", f"There is no VirtualMachineClass {spec.class_ref.name}: see spec.classRef")
-    return found.cpu, quantities.to_bytes(found.memory), found.machine_type
+    return _Size(found.cpu, quantities.to_bytes(found.memory), found.machine_type, found.firmware)
+
+
+def _firmware(size: _Size, root: image.ImageSpec | None) -> virtualmachine.Firmware:
+    """The class's word, then the image's; a kernel that the hypervisor starts itself needs no more than BIOS."""
+    if root is None:
+        return size.firmware or "BIOS"
+    return "BIOS" if root.direct_boot is not None else size.firmware or root.firmware
 
 
 def _disks(

@@ -44,6 +44,24 @@ def test_a_time_moves_with_its_status_and_with_nothing_else() -> None:
     ]
 
 
+def test_a_time_says_since_when_it_does_not_hold_whether_false_or_unknown() -> None:
+    first = write((conditions.false("AgentConnected", "AgentSilent"),))
+    swayed = write((conditions.unknown("AgentConnected", "AgentSilent"),), first, after(30))
+    back = write((conditions.false("AgentConnected", "AgentSilent"),), swayed, after(50))
+    assert [one[0].last_transition_time for one in (swayed, back)] == ["2026-01-31T12:00:00Z"] * 2
+
+
+def test_who_sways_between_false_and_unknown_does_not_escape_the_deadline() -> None:
+    allowed = deadlines.DEADLINES["Scheduled"]
+    before: tuple[api_conditions.Condition, ...] = ()
+    for number in range(10):
+        now = after(number * allowed / 10)
+        new = facts("False" if number % 2 else "Unknown", "Unknown", "Unknown")
+        assert late(new, before, now) == (None, allowed - number * allowed / 10)
+        before = write(new, before, now)
+    assert late(facts("False", "Unknown", "Unknown"), before, after(allowed)) == ("Scheduled", None)
+
+
 def test_who_writes_a_status_owns_all_its_conditions() -> None:
     before = (was("Stalled", "True"), was("Ready", "True"))
     assert told(write((conditions.true("Ready", "Running"),), before)) == {"Ready": ("True", "Running")}
@@ -180,3 +198,12 @@ def test_times_of_the_api(text: str) -> None:
 def test_what_is_not_understood_is_not_ready_and_stalled_at_once() -> None:
     said = {fact.type: (fact.status, fact.reason) for fact in conditions.not_understood("spec.cpu: no integer")}
     assert said == {"Ready": ("False", "SpecNotUnderstood"), "Stalled": ("True", "SpecNotUnderstood")}
+
+
+def test_a_time_that_is_yet_to_come_puts_no_deadline_off() -> None:
+    waiting = conditions.false("StorageReady", "StorageFailed")
+    planted = write((waiting,), now=after(10**8))
+    late, left = conditions.overdue((waiting,), planted, NOW)
+    assert (late, left) == (None, deadlines.DEADLINES["StorageReady"])
+    (mended,) = write((waiting,), planted)
+    assert conditions.parsed(mended.last_transition_time) == NOW

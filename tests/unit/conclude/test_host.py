@@ -77,3 +77,10 @@ def test_a_newer_agent_may_know_reasons_that_we_do_not() -> None:
 def test_what_is_reserved_is_not_for_guests(capacity: str, reserved: str, left: str) -> None:
     spec = host.HostSpec(reserved=host.Reserved(memory=reserved))
     assert conclude.allocatable(spec, host.Resources(cpu=2, memory=capacity)) == host.Resources(cpu=2, memory=left)
+
+
+@pytest.mark.parametrize("memory", ["9999999999999999999Pi", "9999999999999999999.999999999Pi", "9223372036854775807"])
+def test_a_host_that_boasts_is_no_error(memory: str) -> None:
+    boast = host.Resources(cpu=1, memory=memory)
+    found = conclude.allocatable(a_host(reserved={"memory": "1"}).spec, boast)
+    assert found.memory in ("9223372036854775807", "9223372036854775806")

@@ -21,7 +21,6 @@ def found(**changes: object) -> hoststate.Found:
         "held": (HELD,),
         "unfinished": (),
         "orphans": {},
-        "names": {},
         "fault": None,
     }
     return hoststate.Found(**(values | changes))  # type: ignore[arg-type]
@@ -40,11 +39,12 @@ def test_a_machine_that_is_well() -> None:
 
 
 def test_a_hypervisor_that_is_away_takes_nothing_from_what_was_told() -> None:
-    before = conclude(found(orphans={"u": frozenset({"tap", "disk"})}))
+    before = conclude(found(orphans={"u": hoststate.Orphaned(frozenset({"tap", "disk"}))}))
     fault = errors.Unavailable(hypervisor.Cause.CONNECTION_LOST, "connect: no such socket")
     status = conclude(found(facts=None, held=None, orphans=None, fault=fault), before)
     assert (status.capacity, status.facts, status.images) == (before.capacity, before.facts, before.images)
     assert status.orphans == before.orphans == (host.Orphan(uid="u", kinds=("disk", "tap")),)
+    assert status.orphan_count == before.orphan_count == 1
     (condition,) = status.conditions
     assert (condition.status, condition.reason) == ("False", "HypervisorUnavailable")
     assert condition.message.startswith("connect: no such socket.")
@@ -67,6 +67,34 @@ def test_of_too_many_images_those_that_are_missing_are_told() -> None:
     images = conclude(found(held=many, unfinished=((LOST, None),))).images
     assert len(images) == hoststate.LONGEST_LIST
     assert "b" * 64 in {one.sha256 for one in images}
+
+
+def test_an_orphan_is_told_with_what_it_was_made_for() -> None:
+    lost = hoststate.Orphaned(frozenset({"domain"}), "shop/web", 3, (("eth0", "10.7.0.5"), ("eth0", "fd00::5")))
+    (orphan,) = conclude(found(orphans={"u": lost})).orphans
+    assert (orphan.uid, orphan.name, orphan.epoch) == ("u", "shop/web", 3)
+    assert [(one.interface, one.address) for one in orphan.addresses] == [("eth0", "10.7.0.5"), ("eth0", "fd00::5")]
+
+
+def test_of_too_many_orphans_all_are_counted() -> None:
+    status = conclude(found(orphans={f"{n:036d}": hoststate.Orphaned(frozenset({"disk"})) for n in range(600)}))
+    assert (len(status.orphans), status.orphan_count) == (hoststate.LONGEST_LIST, 600)
+
+
+def test_a_mark_that_says_anything_is_told_as_far_as_it_goes() -> None:
+    strange = hoststate.Orphaned(frozenset({"domain"}), "n" * 300, -1)
+    (orphan,) = conclude(found(orphans={"u" * 99: strange})).orphans
+    assert (len(orphan.uid), len(orphan.name), orphan.epoch) == (64, 253, 0)
+
+
+def test_other_marks_are_told_and_nothing_else_is_touched() -> None:
+    before = conclude(found(orphans={"u": hoststate.Orphaned(frozenset({"disk"}))}))
+    marks = host.Marks(cloud="c0", host="h0")
+    status = hoststate.marked(marks, ASKED, before, NOW)
+    assert (status.marks, status.orphans, status.capacity) == (marks, before.orphans, before.capacity)
+    (condition,) = status.conditions
+    assert (condition.status, condition.reason) == ("False", "MarksDiffer")
+    assert conclude(found(), status).marks is None
 
 
 def test_the_same_again_is_the_same() -> None:

@@ -54,6 +54,22 @@ STOPPING = conditions.false("PowerStateSynced", "ShuttingDown")
 NOWHERE = conditions.false("Scheduled", "NoHostFits", "0/1 hosts: 1 too little memory")
 LATER = conditions.unknown("PowerStateSynced", "WaitingForEarlier")
 
+# In the order of an agent that stops a guest: what must wait for that comes after it.
+HALTING = instance.InstanceStatus(
+    conditions=conditions.written(
+        (
+            conditions.true("ImageReady", "Held"),
+            conditions.true("StorageReady", "DisksReady"),
+            conditions.false("PowerStateSynced", "HypervisorUnavailable"),
+            conditions.unknown("NetworkReady", "WaitingForEarlier"),
+        ),
+        (),
+        generation=1,
+        now=NOW,
+        names=NAMES,
+    )
+)
+
 WORDS = [
     ("Pending", conclude.Observed(NOWHERE, None), False, ("False", "NoHostFits")),
     ("Pending", conclude.Observed(NOWHERE, PLACEMENT, SILENT), False, ("False", "NoHostFits")),
@@ -63,6 +79,7 @@ WORDS = [
     ("Unknown", conclude.Observed(PLACED, PLACEMENT, SILENT, instance_says()), False, ("Unknown", "AgentSilent")),
     ("Starting", seen(STARTING), False, ("False", "Starting")),
     ("Stopping", seen(STOPPING), True, ("False", "ShuttingDown")),
+    ("Stopping", conclude.Observed(PLACED, PLACEMENT, ANSWERING, HALTING), True, ("False", "HypervisorUnavailable")),
     ("Running", seen(), False, ("True", "Running")),
     ("Halted", seen(), True, ("True", "Halted")),
 ]

@@ -96,7 +96,14 @@ def field_of(annotation: Any, default: Any = ...) -> dict[str, Any]:
         pytest.param(Color | None, {"type": "string", "enum": ["Red", "Blue"]}, id="an optional enum"),
         pytest.param(datetime.datetime, {"type": "string", "format": "date-time"}, id="a time needs no length"),
         pytest.param(
-            schema.Time | None, {"type": "string", "format": "date-time", "maxLength": 32}, id="a time of ours"
+            schema.Time | None,
+            {
+                "type": "string",
+                "format": "date-time",
+                "maxLength": 32,
+                "pattern": "^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$",
+            },
+            id="a time of ours",
         ),
         pytest.param(Inner, {key: INNER[key] for key in ("type", "properties")}, id="a model is written out"),
         pytest.param(Inner | None, {key: INNER[key] for key in ("type", "properties")}, id="an optional model too"),

@@ -81,7 +81,7 @@ def test_an_entry_tells_who_must_do_what(one: reasons.Reason) -> None:
 
 
 def test_a_command_is_for_the_object_that_is_spoken_of() -> None:
-    text = reasons.reason("SpecNotUnderstood").message("spec.cpu: too many!", namespace="shop", name="web", host="h1")
+    text = reasons.reason("DiskShrinkRefused").message("spec.cpu: too many!", namespace="shop", name="web", host="h1")
     assert text == "spec.cpu: too many! Next: kubectl get vm.corral.dev web -n shop -o yaml"
 
 

@@ -25,6 +25,9 @@ class Known:
     """Objects by kind, namespace and name; a cloud that has one of each."""
 
     classes: dict[str, tuple[int, str]] = field(default_factory=lambda: {"small": (2, "512Mi")})
+    firmware: dict[str, str] = field(default_factory=dict)
+    """Of classes that say one."""
+
     images: dict[tuple[str, str], image.ImageSpec] = field(
         default_factory=lambda: {("", "debian"): an_image(), ("shop", "own"): an_image(defaultSize="3Gi")}
     )
@@ -35,7 +38,10 @@ class Known:
 
     def vm_class(self, name: str) -> virtualmachineclass.VirtualMachineClassSpec | None:
         found = self.classes.get(name)
-        return None if found is None else virtualmachineclass.VirtualMachineClassSpec(cpu=found[0], memory=found[1])
+        if found is None:
+            return None
+        said = {"cpu": found[0], "memory": found[1], "firmware": self.firmware.get(name)}
+        return virtualmachineclass.VirtualMachineClassSpec.model_validate(said)
 
     def image(self, ref: references.ImageRef, namespace: str) -> image.ImageSpec | None:
         return self.images.get((namespace if ref.kind == "Image" else "", ref.name))

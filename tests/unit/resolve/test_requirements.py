@@ -13,6 +13,7 @@ from corral.resolve import requirements as resolve
 from .catalogue import Known, a_network, an_image, machine
 
 GIB = 2**30
+SOURCE = {"url": "http://images.test/kernel", "sha256": "b" * 64}
 
 
 def needs(known: Known | None = None, **spec: Any) -> resolve.Requirements:
@@ -121,3 +122,21 @@ def test_a_disk_that_is_made_needs_its_image_no_more() -> None:
 def test_an_image_of_another_namespace_is_not_seen() -> None:
     known = Known(images={("other", "own"): an_image()})
     assert unmet(known, imageRef={"name": "own", "kind": "Image"}).reason == "ImageNotFound"
+
+
+@pytest.mark.parametrize(
+    ("of_class", "of_image", "firmware"),
+    [
+        (None, {}, "BIOS"),
+        (None, {"firmware": "UEFI"}, "UEFI"),
+        ("UEFI", {}, "UEFI"),
+        ("BIOS", {"firmware": "UEFI"}, "BIOS"),
+        ("UEFI", {"directBoot": {"kernel": SOURCE, "initramfs": SOURCE}}, "BIOS"),
+    ],
+)
+def test_the_class_says_the_firmware_and_else_the_image(
+    of_class: str | None, of_image: dict[str, Any], firmware: str
+) -> None:
+    known = Known(images={("", "debian"): an_image(**of_image)}, firmware={"small": of_class} if of_class else {})
+    assert needs(known, cpu=None, memory=None, classRef={"name": "small"}).firmware == firmware
+    assert needs(known).firmware == of_image.get("firmware", "BIOS")

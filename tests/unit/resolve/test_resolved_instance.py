@@ -118,8 +118,16 @@ def test_what_the_tenant_wrote_is_in_the_seed() -> None:
     made = spec_of(vm)
     assert made.seed.user_data == "#cloud-config"
     assert made.seed.ssh_authorized_keys == ("ssh-ed25519 AAAA",)
-    assert (made.seed.instance_id, made.seed.hostname) == (vm.uid, "web")
+    assert (made.seed.instance_id, made.seed.hostname) == (f"{vm.uid}-0", "web")
     assert made.run_strategy == "Halted"
+
+
+def test_a_guest_that_should_run_is_started_by_its_host_alone_and_no_other() -> None:
+    running = spec_of(machine())
+    assert running.start_without_api
+    assert running.wire()["startWithoutAPI"] is True
+    assert not spec_of(machine(runStrategy="Halted")).start_without_api
+    assert not resolve.as_it_stands(machine(runStrategy="Halted"), running).start_without_api
 
 
 def test_it_comes_back_from_the_wire() -> None:
@@ -144,3 +152,37 @@ def test_names_of_different_machines_differ() -> None:
 def test_a_hosts_namespace_is_a_label() -> None:
     assert resolve.namespace("h1") == "corral-host-h1"
     assert len(resolve.namespace("h" * 51)) == 63
+
+
+def test_firmware_is_for_life() -> None:
+    known = Known(firmware={"small": "UEFI"})
+    vm = machine(cpu=None, memory=None, classRef={"name": "small"})
+    made = spec_of(vm, known=known)
+    assert made.firmware == "UEFI"
+    assert spec_of(vm, made, Known()).firmware == "UEFI"
+    assert spec_of(vm, spec_of(vm), known).firmware == "BIOS"
+
+
+def test_user_data_of_a_secret_stands_in_no_instance_and_its_name_does() -> None:
+    vm = machine(cloudInit={"userDataSecretRef": {"name": "mine"}})
+    made = spec_of(vm)
+    assert (made.seed.user_data, made.seed.user_data_secret) == ("", resolve.name(vm, 1))
+
+
+def test_where_user_data_is_from_is_for_life_once_a_secret_is_in_it() -> None:
+    asked = {"userDataSecretRef": {"name": "mine"}}
+    secret, inline, none = machine(cloudInit=asked), machine(cloudInit={"userData": "#a"}), machine()
+    for first, later in itertools.product((secret, inline, none), repeat=2):
+        before = spec_of(first)
+        after = spec_of(later, before)
+        stands = resolve.as_it_stands(later, before)
+        assert after.seed == stands.seed
+        assert (after.seed == before.seed) or secret not in (first, later)
+
+
+def test_another_instance_id_would_set_a_guest_up_anew() -> None:
+    vm = machine()
+    made = spec_of(vm)
+    older = made.model_copy(update={"seed": made.seed.model_copy(update={"instance_id": vm.uid})})
+    assert made.seed.instance_id == f"{vm.uid}-0"
+    assert spec_of(vm, older).seed.instance_id == vm.uid

@@ -51,6 +51,9 @@ class CloudStatus(schema.Observed):
     held_removals: int = 0
     """How many removals wait for a person."""
 
+    orphans: Annotated[int, pydantic.Field(ge=0)] = 0
+    """How many VirtualMachines there are of which something is on a host, and no Instance says so."""
+
     conditions: Conditions = ()
     """Ready: the controller works and holds nothing back. Stalled: somebody must act."""
 
@@ -65,6 +68,7 @@ RESOURCE = schema.Resource(
             schema.Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
             schema.Column("Status", ".status.printableStatus"),
             schema.Column("Held", ".status.heldRemovals", "integer"),
+            schema.Column("Orphans", ".status.orphans", "integer", priority=1),
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
             schema.Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),

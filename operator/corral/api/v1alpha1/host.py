@@ -8,6 +8,7 @@ import pydantic
 
 from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
+from corral.api.v1alpha1.virtualmachine import PlacedAddress
 
 LONGEST_HOST_NAME = 51
 """What is left of a namespace's 63 characters after `corral-host-`."""
@@ -80,6 +81,9 @@ class HostStatus(schema.Observed):
     facts: Facts = Facts()
     """What the agent found."""
 
+    orphans: Annotated[int, pydantic.Field(ge=0)] = 0
+    """How many VirtualMachines there are of which something is on the machine, and no Instance says so."""
+
     conditions: Conditions = ()
     """Ready: guests can be placed here. AgentConnected: its agent answers. Stalled: somebody must act."""
 
@@ -97,6 +101,7 @@ HOST = schema.Resource(
             schema.Column("Accelerator", ".status.facts.accelerator"),
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
             schema.Column("Hypervisor", ".status.facts.hypervisor", priority=1),
+            schema.Column("Orphans", ".status.orphans", "integer", priority=1),
             schema.Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
         rules=(
@@ -127,6 +132,19 @@ class HostStateSpec(schema.Model):
     hypervisor: HypervisorSettings
     """The hypervisor."""
 
+    roll_call: Annotated[str, pydantic.Field(max_length=64)] = ""
+    """Another value asks the agent to list its Instances, look at the machine, and report anew."""
+
+
+class Marks(schema.Observed):
+    """What everything of ours on a machine is marked with."""
+
+    cloud: schema.Uid
+    """UID of the Cloud."""
+
+    host: schema.Uid
+    """UID of the Host."""
+
 
 class HeldImage(schema.Observed):
     """What became of one image on this host."""
@@ -147,14 +165,20 @@ class HeldImage(schema.Observed):
 class Orphan(schema.Observed):
     """Something that carries our mark and has no Instance: it stays as it is until somebody decides."""
 
-    uid: schema.Uid
-    """UID of the VirtualMachine that it was made for."""
+    uid: Annotated[str, pydantic.Field(max_length=64)]
+    """UID of the VirtualMachine that it was made for, as its mark says."""
 
     name: Annotated[str, pydantic.Field(max_length=253)] = ""
     """What it is called on the host."""
 
     kinds: Annotated[tuple[Annotated[str, pydantic.Field(max_length=16)], ...], pydantic.Field(max_length=8)] = ()
     """What there is of it: domain, disk, seed, tap."""
+
+    epoch: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Which placement of the VirtualMachine it was made for; 0 where nothing says so."""
+
+    addresses: Annotated[tuple[PlacedAddress, ...], pydantic.Field(max_length=16)] = ()
+    """The addresses that it was made with: no other guest is given them."""
 
 
 class HostStateStatus(schema.Observed):
@@ -175,6 +199,13 @@ class HostStateStatus(schema.Observed):
     orphans: Annotated[tuple[Orphan, ...], pydantic.Field(max_length=512)] = ()
     """What carries our mark and has no Instance."""
 
+    marks: Marks | None = None
+    """What is on the machine is marked with, where that is not what the spec says: the agent waits, and guests run on.
+    Marks of the same Cloud are taken up into the spec; what another Cloud's Host has left is never touched."""
+
+    orphan_count: Annotated[int, pydantic.Field(ge=0)] = 0
+    """How many those are: the list has room for 512."""
+
     conditions: Conditions = ()
     """HypervisorReady: the hypervisor answers."""
 
@@ -188,6 +219,7 @@ HOST_STATE = schema.Resource(
         columns=(
             schema.Column("Hypervisor", '.status.conditions[?(@.type=="HypervisorReady")].status'),
             schema.Column("Version", ".status.facts.hypervisor"),
+            schema.Column("Orphans", ".status.orphanCount", "integer"),
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),

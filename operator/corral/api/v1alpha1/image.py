@@ -8,7 +8,7 @@ import pydantic
 
 from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
-from corral.api.v1alpha1.virtualmachine import LARGEST_DISK
+from corral.api.v1alpha1.virtualmachine import LARGEST_DISK, Firmware
 
 
 class Source(schema.Model):
@@ -20,6 +20,19 @@ class Source(schema.Model):
     sha256: schema.Sha256
     """The SHA-256 of the file, 64 lower-case hex digits, as `sha256sum FILE` prints it."""
 
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="isURL(self.url)",
+            message="url is no URL: give one such as https://images.example/debian.qcow2",
+            field_path=".url",
+        ),
+        schema.Rule(
+            rule="!self.url.matches('^https?://[^/?#]*@')",
+            message="url has a user or a password, which all would read who see the image: give one that needs none",
+            field_path=".url",
+        ),
+    )
+
 
 class DirectBoot(schema.Model):
     """A kernel that the hypervisor starts itself, for images without a boot loader."""
@@ -30,7 +43,7 @@ class DirectBoot(schema.Model):
     initramfs: Source
     """The initial RAM file system."""
 
-    command_line: Annotated[str, pydantic.Field(max_length=2048)] = ""
+    command_line: schema.CommandLine = ""
     """The kernel's command line."""
 
 
@@ -49,6 +62,9 @@ class ImageSpec(schema.Model):
     direct_boot: DirectBoot | None = None
     """The kernel to start, where the image has no boot loader."""
 
+    firmware: Firmware = "BIOS"
+    """What the image's boot loader is started by: BIOS or UEFI. A VirtualMachineClass may say otherwise."""
+
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
             rule="self == oldSelf",
@@ -62,6 +78,16 @@ class ImageSpec(schema.Model):
             ),
             message=f"spec.defaultSize is at most {LARGEST_DISK}: give less, such as 10Gi",
             field_path=".defaultSize",
+        ),
+        schema.Rule(
+            rule="!has(self.defaultSize) || quantity(string(self.defaultSize)).isGreaterThan(quantity('0'))",
+            message="spec.defaultSize is more than 0, such as 10Gi; leave it out for the image's own size",
+            field_path=".defaultSize",
+        ),
+        schema.Rule(
+            rule="!has(self.directBoot) || !has(self.firmware) || self.firmware == 'BIOS'",
+            message="spec.directBoot needs no firmware: remove spec.firmware, or give an image with a boot loader",
+            field_path=".firmware",
         ),
     )
 

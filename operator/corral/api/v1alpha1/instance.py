@@ -9,12 +9,12 @@ import pydantic
 from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
 from corral.api.v1alpha1.references import MAP_BY_NAME, Owner
-from corral.api.v1alpha1.virtualmachine import CPUs, RunStrategy
+from corral.api.v1alpha1.virtualmachine import CPUs, Firmware, RunStrategy
 
 FINALIZER = "corral.dev/instance"
 """Held by the agent's word: it goes when nothing of the guest is left on the host."""
 
-Slot = Annotated[int, pydantic.Field(ge=3, le=30)]
+Slot = Annotated[int, pydantic.Field(ge=3, le=29)]
 Mac = Annotated[str, pydantic.Field(min_length=17, max_length=17, pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 
 
@@ -34,10 +34,10 @@ class ImageFile(schema.Model):
 class InstanceDisk(schema.Model):
     """A disk of the guest."""
 
-    name: schema.Name
+    name: schema.DiskName
     """Name within the guest."""
 
-    size: Annotated[int, pydantic.Field(ge=0)]
+    size: Annotated[int, pydantic.Field(ge=0, le=2**50)]
     """How large the guest sees it, in bytes; 0 is as large as its image."""
 
     slot: Slot
@@ -56,14 +56,14 @@ class InstanceBoot(schema.Model):
     initramfs: ImageFile
     """The initial RAM file system."""
 
-    command_line: Annotated[str, pydantic.Field(max_length=2048)] = ""
+    command_line: schema.CommandLine = ""
     """The kernel's command line."""
 
 
 class InstanceInterface(schema.Model):
     """A NIC of the guest, routed by the host."""
 
-    name: schema.Name
+    name: schema.InterfaceName
     """Name within the guest."""
 
     mac: Mac
@@ -84,6 +84,13 @@ class InstanceInterface(schema.Model):
     search_domains: Annotated[tuple[schema.ObjectName, ...], pydantic.Field(max_length=8)] = ()
     """Search domains that the guest is told."""
 
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="self.addresses.all(address, isIP(address)) && self.dnsServers.all(address, isIP(address))",
+            message="addresses and dnsServers are IP addresses such as 10.77.0.5",
+        ),
+    )
+
 
 class InstanceSeed(schema.Model):
     """What the guest is told at its first boot."""
@@ -94,13 +101,14 @@ class InstanceSeed(schema.Model):
     hostname: schema.Name
     """The guest's host name."""
 
-    ssh_authorized_keys: Annotated[
-        tuple[Annotated[str, pydantic.Field(min_length=16, max_length=4096)], ...], pydantic.Field(max_length=32)
-    ] = ()
+    ssh_authorized_keys: Annotated[tuple[schema.SshKey, ...], pydantic.Field(max_length=32)] = ()
     """Public SSH keys."""
 
     user_data: Annotated[str, pydantic.Field(max_length=32768)] = ""
     """User data, as the tenant wrote it."""
+
+    user_data_secret: schema.ObjectName | None = None
+    """The Secret of this namespace that has the user data instead, under the key userData; made with the Instance."""
 
 
 class InstanceSpec(schema.Model):
@@ -115,11 +123,14 @@ class InstanceSpec(schema.Model):
     cpu: CPUs
     """Virtual CPUs."""
 
-    memory: Annotated[int, pydantic.Field(ge=1)]
+    memory: Annotated[int, pydantic.Field(ge=2**20, le=2**46, multiple_of=2**20)]
     """Memory in bytes, a multiple of 1 MiB."""
 
-    machine_type: Annotated[str, pydantic.Field(min_length=1, max_length=63)]
+    machine_type: Annotated[str, pydantic.Field(min_length=1, max_length=63, pattern=r"^[0-9A-Za-z_.-]+$")]
     """The machine that the guest sees."""
+
+    firmware: Firmware = "BIOS"
+    """What starts the guest's boot loader, for life."""
 
     disks: Annotated[
         tuple[InstanceDisk, ...], pydantic.Field(min_length=1, max_length=9, json_schema_extra=MAP_BY_NAME)
@@ -140,6 +151,10 @@ class InstanceSpec(schema.Model):
 
     run_strategy: RunStrategy
     """Whether the guest should run."""
+
+    start_without_api: Annotated[bool, pydantic.Field(alias="startWithoutAPI")] = False
+    """Whether the host starts the guest though it can't reach the API server, as after a reboot of both. True only
+    where nothing may place the guest elsewhere without this host's word."""
 
     termination_grace_period_seconds: Annotated[int, pydantic.Field(ge=0, le=3600)]
     """How long the guest may take to shut down."""

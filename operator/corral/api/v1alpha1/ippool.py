@@ -10,6 +10,9 @@ from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
 from corral.api.v1alpha1.references import NetworkRef, Owner, PoolRef
 
+_NOT_ROUTED = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
+"""This host, loopback, link-local (where every guest's gateway is), multicast and reserved (RFC 6890)."""
+
 
 class IPPoolSpec(schema.Model):
     """Which addresses guests may have."""
@@ -40,6 +43,17 @@ class IPPoolSpec(schema.Model):
                 "self.prefixes.exists_one(q, isCIDR(q) && (cidr(q).containsCIDR(cidr(p)) || cidr(p).containsCIDR(q))))"
             ),
             message="two of spec.prefixes overlap: give each address once",
+            field_path=".prefixes",
+        ),
+        schema.Rule(
+            rule=(
+                f"self.prefixes.all(p, !isCIDR(p) || {list(_NOT_ROUTED)}"
+                ".all(q, !cidr(q).containsCIDR(cidr(p)) && !cidr(p).containsCIDR(cidr(q))))"
+            ),
+            message=(
+                "a prefix of spec.prefixes has addresses that no guest can have: "
+                f"{', '.join(_NOT_ROUTED)} are for other uses"
+            ),
             field_path=".prefixes",
         ),
         schema.Rule(
@@ -103,6 +117,11 @@ class IPAllocationSpec(schema.Model):
     """The interface of the VirtualMachine that has it."""
 
     rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="isIP(self.address)",
+            message="spec.address is an IP address such as 10.77.0.5",
+            field_path=".address",
+        ),
         schema.Rule(
             rule="self == oldSelf",
             message="an allocation never changes hands: it is deleted, and made anew",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, ClassVar, Literal
 
 import pydantic
@@ -12,8 +13,11 @@ from corral.api.v1alpha1.references import MAP_BY_NAME, ClassRef, ImageRef, Netw
 
 CPUs = Annotated[int, pydantic.Field(ge=1, le=256)]
 RunStrategy = Literal["Always", "Halted"]
+Firmware = Literal["BIOS", "UEFI"]
+SecretKey = Annotated[str, pydantic.Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 
 SMALLEST_MEMORY = "32Mi"
+LARGEST_MEMORY = "64Ti"
 LARGEST_DISK = "1Pi"
 
 _ONE_SIZE = schema.Rule(
@@ -23,6 +27,11 @@ _ONE_SIZE = schema.Rule(
 _MEMORY = schema.Rule(
     rule=f"!has(self.memory) || quantity(string(self.memory)).compareTo(quantity('{SMALLEST_MEMORY}')) >= 0",
     message=f"spec.memory is too small for any guest: give at least {SMALLEST_MEMORY}, such as 512Mi",
+    field_path=".memory",
+)
+_LESS_MEMORY = schema.Rule(
+    rule=f"!has(self.memory) || quantity(string(self.memory)).compareTo(quantity('{LARGEST_MEMORY}')) <= 0",
+    message=f"spec.memory is at most {LARGEST_MEMORY}: give less, such as 4Gi",
     field_path=".memory",
 )
 _ONE_ROOT = schema.Rule(
@@ -88,7 +97,7 @@ class RootDisk(schema.Model):
 class Disk(schema.Model):
     """One more disk that lives and dies with the VirtualMachine."""
 
-    name: schema.Name
+    name: schema.DiskName
     """Name of the disk, unique in this VirtualMachine; the guest sees it as the disk's serial."""
 
     size: schema.Quantity
@@ -121,11 +130,29 @@ class Disk(schema.Model):
 class NetworkInterface(schema.Model):
     """One NIC of the guest."""
 
-    name: schema.Name = "eth0"
+    name: schema.InterfaceName = "eth0"
     """Name of the interface, unique in this VirtualMachine; the guest's seed calls it so."""
 
     network_ref: NetworkRef
     """The network that its addresses come from."""
+
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="!has(self.name) || self.name != 'lo'",
+            message="lo is the guest's own loopback: give the interface another name, such as eth0",
+            field_path=".name",
+        ),
+    )
+
+
+class UserDataSecretRef(schema.Model):
+    """One key of a Secret of the same namespace, read once, before the guest is made: a later change reaches none."""
+
+    name: schema.ObjectName
+    """Name of the Secret."""
+
+    key: SecretKey = "userData"
+    """The key of the Secret whose value is the user data: UTF-8 text of at most 64 KiB."""
 
 
 class CloudInit(schema.Model):
@@ -133,6 +160,16 @@ class CloudInit(schema.Model):
 
     user_data: Annotated[str, pydantic.Field(max_length=32768)] = ""
     """User data as cloud-init reads it, such as a text that starts with #cloud-config. Not for secrets."""
+
+    user_data_secret_ref: UserDataSecretRef | None = None
+    """The Secret that has the user data, instead of userData."""
+
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(
+            rule="!has(self.userDataSecretRef) || !has(self.userData) || self.userData == ''",
+            message="give either spec.cloudInit.userData or spec.cloudInit.userDataSecretRef, not both",
+        ),
+    )
 
 
 class VirtualMachineSpec(schema.Model):
@@ -164,9 +201,7 @@ class VirtualMachineSpec(schema.Model):
     cloud_init: CloudInit | None = None
     """What the guest's cloud-init is given at its first boot."""
 
-    ssh_authorized_keys: Annotated[
-        tuple[Annotated[str, pydantic.Field(min_length=16, max_length=4096)], ...], pydantic.Field(max_length=32)
-    ] = ()
+    ssh_authorized_keys: Annotated[tuple[schema.SshKey, ...], pydantic.Field(max_length=32)] = ()
     """Public SSH keys for the image's default user."""
 
     run_strategy: RunStrategy = "Always"
@@ -178,6 +213,7 @@ class VirtualMachineSpec(schema.Model):
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         _ONE_SIZE,
         _MEMORY,
+        _LESS_MEMORY,
         _ONE_ROOT,
         _ROOT_DISK,
         _NAMED_ROOT,
@@ -187,14 +223,23 @@ class VirtualMachineSpec(schema.Model):
     )
 
 
+def _is_ip(value: str) -> str:
+    ipaddress.ip_address(value)
+    return value
+
+
 class PlacedAddress(schema.Observed):
     """One address of the guest."""
 
     interface: schema.Name
     """The interface in spec.networks that has it."""
 
-    address: schema.Address
+    address: Annotated[schema.Address, pydantic.AfterValidator(_is_ip)]
     """The address, such as 10.77.0.5."""
+
+    rules: ClassVar[tuple[schema.Rule, ...]] = (
+        schema.Rule(rule="isIP(self.address)", message="address is an IP address such as 10.77.0.5"),
+    )
 
 
 class Placement(schema.Observed):
