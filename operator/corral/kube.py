@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import time
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.config import kube_config
 
+from corral import metrics, refusals
 from corral.api import schema
 
 Object = dict[str, Any]
@@ -38,6 +40,10 @@ class ApiError(Exception):
 
 class ApiUnavailable(ApiError):  # noqa: N818 - named as drivers' three words are
     """The API server is away, overloaded, or its answer was lost: the write may have taken effect. Look again."""
+
+
+class ApiFenced(ApiUnavailable):
+    """This process may not write now: it was not sent. Who may write looks at everything anew."""
 
 
 class ApiConflict(ApiError):  # noqa: N818
@@ -78,6 +84,7 @@ def collection(resource: schema.Resource) -> Collection:
     return Collection(f"/apis/{schema.API_VERSION}", kind.kind, kind.plural, namespaced=kind.scope == "Namespaced")
 
 
+SECRETS = Collection("/api/v1", "Secret", "secrets", namespaced=True)
 NAMESPACES = Collection("/api/v1", "Namespace", "namespaces", namespaced=False)
 LEASES = Collection("/apis/coordination.k8s.io/v1", "Lease", "leases", namespaced=True)
 ROLE_BINDINGS = Collection("/apis/rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", namespaced=True)
@@ -103,12 +110,28 @@ def key_of(where: Collection, obj: Mapping[str, Any]) -> Key:
 class Kube:
     """A connection to the API server, with a bounded pool. Close it after use."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, timeout: float = 30.0) -> None:
         self._api = api
+        self._counted: metrics.Metrics | None = None
+        self._may_write: Callable[[], bool] | None = None
+        self._timeout = timeout
+
+    def fence(self, may_write: Callable[[], bool]) -> None:
+        """Ask before each write from here on, right before it is sent; where it may not be, it is an `ApiFenced`."""
+        self._may_write = may_write
+
+    def count(self, counted: metrics.Metrics) -> None:
+        """Count every request from here on."""
+        self._counted = counted
 
     @classmethod
-    async def connect(cls, kubeconfig: str | None, *, user_agent: str, connections: int = 32) -> Self:
-        """Connect by a kubeconfig, or from inside a cluster where there is none. Raises `NotConfigured`."""
+    async def connect(
+        cls, kubeconfig: str | None, *, user_agent: str, connections: int = 32, timeout: float = 30.0
+    ) -> Self:
+        """Connect by a kubeconfig, or from inside a cluster where there is none. Raises `NotConfigured`.
+
+        `timeout` is in how many seconds a request must have its answer.
+        """
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = connections
         await _configure(configuration, kubeconfig)
@@ -117,7 +140,7 @@ class Kube:
         # killed process does not come to. They are loaded now.
         kube_config._cleanup_temp_files()
         api.user_agent = user_agent
-        return cls(api)
+        return cls(api, timeout)
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -169,6 +192,11 @@ class Kube:
             if not token:
                 return
             query["continue"] = token
+
+    async def revision(self, where: Collection, namespace: str | None = None) -> int:
+        """The resourceVersion of the collection as it is now: none of an object in it is higher."""
+        page = await self._request("GET", where.path(namespace), query={"limit": "1"})
+        return int(page["metadata"]["resourceVersion"])
 
     async def create(self, where: Collection, obj: Object) -> Object:
         """Make the object. Raises `ApiConflict` where there is one of its name."""
@@ -227,7 +255,28 @@ class Kube:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Object:
+        begun, code = time.monotonic(), "unanswered"
+        try:
+            status, text = await self._answered(method, path, body=body, query=query, headers=headers)
+            code = str(status)
+        finally:
+            if self._counted is not None:
+                self._counted.requested(*_counted_as(method, path), code, time.monotonic() - begun)
         request = f"{method} {path}"
+        if 200 <= status < 300:
+            return _answer(request, text)
+        raise _error(request, status, text)
+
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Object | None,
+        query: dict[str, str] | None,
+        headers: dict[str, str] | None,
+    ) -> tuple[int, bytes]:
+        """Status and body of the API server's answer. Raises `ApiUnavailable` where there is none."""
         try:
             prepared = await self._api.param_serialize(
                 method,
@@ -237,13 +286,22 @@ class Kube:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            response = await self._api.call_api(*prepared, _request_timeout=30)
-            text = await response.read()
+            if method != "GET" and self._may_write is not None and not self._may_write():
+                raise ApiFenced(f"{method} {path}", "it was not sent, because this process may not write now")
+            response = await self._api.call_api(*prepared, _request_timeout=self._timeout)
+            return response.status, await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnavailable(request, "the API server does not answer") from error
-        if 200 <= response.status < 300:
-            return _answer(request, text)
-        raise _error(request, response.status, text)
+            raise ApiUnavailable(f"{method} {path}", "the API server does not answer") from error
+
+
+def _counted_as(method: str, path: str) -> tuple[str, str]:
+    """Verb and resource of a request as RBAC has them: no name of an object is in it."""
+    parts = path.split("/")[3 if path.startswith("/api/") else 4 :]
+    if parts[0] == "namespaces" and len(parts) > 2:
+        parts = parts[2:]
+    named = len(parts) > 1
+    verb = {"GET": "get" if named else "list", "POST": "create"}.get(method, method.lower())
+    return verb, "/".join(parts[:1] + parts[2:])
 
 
 def _answer(request: str, text: bytes) -> Object:
@@ -277,7 +335,7 @@ async def _configure(configuration: client.Configuration, kubeconfig: str | None
 
 def _error(request: str, status: int, text: bytes) -> ApiError:
     try:
-        message = str(json.loads(text)["message"])
+        message = refusals.without_values(str(json.loads(text)["message"]))
     except (ValueError, KeyError, TypeError):
         message = f"the API server answers {status}"
     # 410: a page that was read from too long ago.
@@ -300,6 +358,15 @@ def merge_patch(have: Mapping[str, Any], want: Mapping[str, Any]) -> Object:
         elif key not in have or old != value:
             patch[key] = value
     return patch
+
+
+def is_overtaken(seen: Mapping[str, Any], written: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether somebody else wrote between what was seen and what our PATCH of the status answered.
+
+    No event will tell: it is older than the answer. The spec is another one then, or the status is not what we meant.
+    """
+    before, after = (obj["metadata"].get("generation") for obj in (seen, written))
+    return bool(before != after or written.get("status", {}) != status)
 
 
 def without_noise(obj: Object) -> Object:

@@ -20,6 +20,13 @@ KeyT = TypeVar("KeyT")
 
 log = structlog.get_logger(__name__)
 
+Ended = Callable[[KeyT, str, float], None]
+"""Called when a pass over a key ends: what came of it (done, again, failed, late, defect), and how many seconds on."""
+
+
+def _nobody(_key: object, _outcome: str, _seconds: float) -> None:
+    """Who has no use for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -55,12 +62,15 @@ class Queue(Generic[KeyT]):
         *,
         expected: tuple[type[Exception], ...] = (),
         spread: Callable[[], float] = random.random,
+        ended: Ended[KeyT] = _nobody,
     ) -> None:
         self._reconcile = reconcile
         self._settings = settings
         self._expected = expected
         self._spread = spread
-        self._ready: OrderedDict[KeyT, None] = OrderedDict()
+        self._ended = ended
+        self._ready: OrderedDict[KeyT, float] = OrderedDict()
+        """Since when each waits, by the loop's clock."""
         self._running: set[KeyT] = set()
         self._again: set[KeyT] = set()
         self._entries: dict[KeyT, _Entry] = {}
@@ -77,7 +87,7 @@ class Queue(Generic[KeyT]):
         if key in self._running:
             self._again.add(key)
         elif key not in self._ready:
-            self._ready[key] = None
+            self._ready[key] = asyncio.get_running_loop().time()
             self._idle.clear()
             self._work.release()
 
@@ -100,6 +110,12 @@ class Queue(Generic[KeyT]):
         """How many keys are ready or running."""
         return len(self._ready) + len(self._running)
 
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the first ready key waits for a worker; 0 where none does."""
+        since = next(iter(self._ready.values()), None)
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
     async def _worker(self) -> None:
         while True:
             await self._work.acquire()
@@ -116,14 +132,18 @@ class Queue(Generic[KeyT]):
                     self._idle.set()
 
     async def _one(self, key: KeyT) -> None:
+        begun = asyncio.get_running_loop().time()
+        outcome = "failed"
         try:
             async with asyncio.timeout(self._settings.deadline):
                 after = await self._reconcile(key)
         except TimeoutError:
+            outcome = "late"
             self._failed(key, "took longer than its deadline", trace=False)
         except self._expected as error:
             self._failed(key, str(error), trace=False)
         except Exception as error:  # a defect in one object's path must not end the work on all others
+            outcome = "defect"
             self._failed(key, str(error), trace=True)
         else:
             entry = self._entries.get(key)
@@ -131,8 +151,10 @@ class Queue(Generic[KeyT]):
                 entry.failures = 0
                 if entry.timer is None:
                     del self._entries[key]
+            outcome = "done" if after is None else "again"
             if after is not None:
                 self.add(key, max(after, 0.01))
+        self._ended(key, outcome, asyncio.get_running_loop().time() - begun)
 
     def _failed(self, key: KeyT, why: str, *, trace: bool) -> None:
         entry = self._entries.setdefault(key, _Entry())

@@ -34,6 +34,7 @@ class Store:
         self._doubts: dict[kube.Key, int] = {}
         self._serial = itertools.count(1)
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._newest: dict[str, int] = {}
         self._indexes: dict[tuple[str, str], Index] = {}
         self._indexed: dict[tuple[str, str], dict[str, dict[kube.Key, None]]] = {}
         self._listeners: list[Callable[[kube.Key, kube.Object | None, kube.Object | None], None]] = []
@@ -50,6 +51,7 @@ class Store:
     def put(self, where: kube.Collection, obj: kube.Object) -> bool:
         """Take in an object from an event or an answer. False where the store has it or a newer one, or saw it gone."""
         key, uid = kube.key_of(where, obj), obj["metadata"]["uid"]
+        self._newest[where.plural] = max(self.newest(where.plural), version(obj))
         if uid in self._gone:
             return False
         old = self._objects[where.plural].get(key)
@@ -69,6 +71,10 @@ class Store:
     def count(self, plural: str) -> int:
         """How many objects of a kind there are."""
         return len(self._objects[plural])
+
+    def newest(self, plural: str) -> int:
+        """The highest resourceVersion that was seen of this kind, also of what is gone or was dropped as old."""
+        return self._newest.get(plural, 0)
 
     def by(self, plural: str, name: str, value: str) -> list[kube.Object]:
         """The objects of which the index says this value, in the order of their keys."""

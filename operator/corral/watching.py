@@ -7,17 +7,26 @@ annotations are not used: they would write to objects that are not ours to write
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import itertools
+import math
+import signal
+import threading
+import time
+import urllib.parse
 from collections.abc import Callable, Collection, Coroutine, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import kopf
+import structlog
 
 from corral import kube
 from corral.api import schema
+
+log = structlog.get_logger(__name__)
 
 _STARTED: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar("started", default=None)
 
@@ -30,14 +39,18 @@ Listed = Callable[[kube.Collection], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is watched: cluster-wide where `namespace` is None.
+    """What is watched: cluster-wide where `namespace` is None. Times are in seconds.
 
-    `liveness` is where the probe answers, such as `http://127.0.0.1:8080/healthz`.
+    `liveness` is where the probe answers, such as `http://127.0.0.1:8080/healthz`. The API server ends a watch after
+    `server_timeout`, and has `grace` for it; one that tells nothing for `silence` is asked for anew.
     """
 
     namespace: str | None = None
     liveness: str | None = None
     connections: int = 32
+    server_timeout: float = 300.0
+    grace: float = 30.0
+    silence: float = 120.0
 
 
 def _nobody(_where: kube.Collection) -> None:
@@ -52,25 +65,68 @@ async def watch(
     stop: asyncio.Event,
     *,
     listed: Listed = _nobody,
+    resumed: Listed = _nobody,
 ) -> None:
-    """Deliver every event of these kinds until `stop` is set. Events may come twice, late, or not at all."""
-    # A task of its own: what kopf starts is known by who started it.
-    await asyncio.create_task(_watch(api, tuple(kinds), deliver, settings, stop, listed), name="corral: watches")
+    """Deliver every event of these kinds until `stop` is set. Events may come twice, late, or not at all.
+
+    `resumed` is called when a watch goes on from where it was interrupted, without a list. Whatever the API server
+    answers, this goes on. Raises `OSError` where the probe can't answer at its address.
+    """
+    wanted = _Wanted(api, tuple(kinds), deliver, settings, listed, resumed)
+    pauses = iter(_Backoffs())
+    while not stop.is_set():
+        begun = time.monotonic()
+        try:
+            # A task of its own: what kopf starts is known by who started it.
+            await asyncio.create_task(_watch(wanted, stop), name="corral: watches")
+        except Exception as error:  # kopf ends by any answer that it does not expect: a watch line that is no JSON
+            if isinstance(error, OSError) and not isinstance(error, (aiohttp.ClientError, TimeoutError)):
+                raise
+            if time.monotonic() - begun > settings.silence:
+                pauses = iter(_Backoffs())
+            pause = next(pauses)
+            log.warning("the watches ended, and begin anew", why=_why(error), again_in=pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
 
 
-async def _watch(
-    api: kube.Kube,
-    kinds: tuple[schema.Resource, ...],
-    deliver: Deliver,
-    settings: Settings,
-    stop: asyncio.Event,
-    listed: Listed,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What to watch, and whom to tell."""
+
+    api: kube.Kube
+    kinds: tuple[schema.Resource, ...]
+    deliver: Deliver
+    settings: Settings
+    listed: Listed
+    resumed: Listed
+
+    @property
+    def paths(self) -> Mapping[str, kube.Collection]:
+        """The kinds by the path of their lists and watches; the server's URL may have one of its own before it."""
+        before = urllib.parse.urlsplit(self.api.server).path.rstrip("/")
+        collections = map(kube.collection, self.kinds)
+        return {before + where.path(self.settings.namespace): where for where in collections}
+
+
+class _Dead(Exception):  # noqa: N818 - reads as what it says
+    """A watch is not asked for any more."""
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, kopf.LoginError):
+        return "the API server does not know us any more"
+    told = error.args[0] if error.args else None
+    return str(told) if isinstance(told, str) and told else "the API server's answer is none of a watch"
+
+
+async def _watch(wanted: _Wanted, stop: asyncio.Event) -> None:
+    api, settings = wanted.api, wanted.settings
     registry = kopf.OperatorRegistry()
-    for resource in kinds:
-        _register(registry, kube.collection(resource), deliver)
-    paths = {kube.collection(resource).path(settings.namespace): kube.collection(resource) for resource in kinds}
-    session = await _session(api, settings.connections, _trace(paths, listed))
+    for resource in wanted.kinds:
+        _register(registry, kube.collection(resource), wanted.deliver)
+    asked = dict.fromkeys(wanted.paths, time.monotonic())
+    session = await _session(api, settings.connections, _trace(wanted, asked))
 
     async def login(**_: Any) -> kopf.AiohttpSession:
         return kopf.AiohttpSession(server=api.server, aiohttp_session=session)
@@ -78,39 +134,64 @@ async def _watch(
     kopf.on.login(registry=registry, retries=3)(login)
     started = _remember_tasks()
     try:
-        tasks = await kopf.spawn_tasks(
-            registry=registry,
-            settings=_settings(),
-            clusterwide=settings.namespace is None,
-            namespaces=() if settings.namespace is None else (settings.namespace,),
-            liveness_endpoint=settings.liveness,
-            standalone=True,
-        )
-        await _run(tasks, stop)
+        with _signals_kept():
+            tasks = await kopf.spawn_tasks(
+                registry=registry,
+                settings=_settings(settings),
+                clusterwide=settings.namespace is None,
+                namespaces=() if settings.namespace is None else (settings.namespace,),
+                liveness_endpoint=settings.liveness,
+                standalone=True,
+            )
+        await _run(tasks, asyncio.create_task(_guard(asked, settings)), stop)
     finally:
         await _end(started)
         await session.close()
 
 
-async def _run(tasks: Collection[asyncio.Task[Any]], stop: asyncio.Event) -> None:
-    """Let kopf's root tasks run until `stop` is set or one of them ends. Raises what ended it."""
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Give the process its signals back: kopf takes them to end its own tasks, which then only begin anew."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+async def _guard(asked: Mapping[str, float], settings: Settings) -> None:
+    """Raises `_Dead` once a watch is not asked for any more: kopf loses one that is cancelled, and tells nobody."""
+    while True:
+        await asyncio.sleep(settings.grace)
+        oldest = min(asked.values(), default=time.monotonic())
+        if time.monotonic() - oldest > settings.server_timeout + 3 * settings.grace:
+            raise _Dead("a watch was not asked for anew in its time")
+
+
+async def _run(tasks: Collection[asyncio.Task[Any]], guard: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Let kopf's root tasks run until `stop` is set or one of them or the guard ends. Raises what ended it."""
     stopped = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((*tasks, guard, stopped), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _end((*tasks, stopped))
+        await _end((*tasks, guard, stopped))
     for task in done:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
 
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    pending = {task for task in tasks if not task.done()}
-    while pending:
+async def _end(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """End these, and those that come to them meanwhile: kopf's watchers start tasks to end with, and wait for them."""
+    while pending := {task for task in tasks if not task.done()}:
         for task in pending:
             task.cancel()
         # A task that was busy when it was cancelled may have swallowed that.
-        _, pending = await asyncio.wait(pending, timeout=5)
+        await asyncio.wait(pending, timeout=5)
 
 
 def _remember_tasks() -> set[asyncio.Task[Any]]:
@@ -134,7 +215,14 @@ def _remembered(
     if started is not None:
         started.add(task)
         task.add_done_callback(started.discard)
+        task.add_done_callback(_heed)
     return task
+
+
+def _heed(task: asyncio.Task[Any]) -> None:
+    """Kopf logs what ends its tasks; where several end at once it asks only one why, and Python would complain."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Backoffs:
@@ -151,7 +239,7 @@ def _register(registry: kopf.OperatorRegistry, where: kube.Collection, deliver: 
     kopf.on.event(schema.GROUP, schema.VERSION, where.plural, registry=registry, id=where.plural)(handle)
 
 
-def _settings() -> kopf.OperatorSettings:
+def _settings(ours: Settings) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     # An event of ours is a key in our queue: kopf posts none, and scans for no other kind or namespace.
     settings.posting.enabled = False
@@ -159,26 +247,35 @@ def _settings() -> kopf.OperatorSettings:
     settings.peering.standalone = True
     # The API server may be away for as long as it likes: kopf would give up after nine tries, and end the process.
     settings.networking.error_backoffs = _Backoffs()
-    settings.watching.server_timeout = 300
-    settings.watching.client_timeout = 330
+    settings.watching.server_timeout = math.ceil(ours.server_timeout)
+    settings.watching.client_timeout = ours.server_timeout + ours.grace
     settings.watching.connect_timeout = 10
-    settings.watching.inactivity_timeout = 120
+    settings.watching.inactivity_timeout = ours.silence
     settings.watching.reconnect_backoff = 0.5
     settings.execution.max_workers = 1
     return settings
 
 
-def _trace(paths: Mapping[str, kube.Collection], listed: Listed) -> aiohttp.TraceConfig:
-    """Kopf tells nobody when a list is over; the request for the watch that follows it does."""
+def _trace(wanted: _Wanted, asked: dict[str, float]) -> aiohttp.TraceConfig:
+    """Kopf tells nobody when a list is over; the request for the watch that follows it does.
+
+    One that follows none goes on from where the watch was interrupted. `asked` takes up when each path was asked for
+    last.
+    """
+    paths = wanted.paths
     lists: set[str] = set()
 
     async def begins(_session: Any, _context: Any, request: aiohttp.TraceRequestStartParams) -> None:
         path = request.url.path
+        if path in asked:
+            asked[path] = time.monotonic()
         if "watch" not in request.url.query:
             lists.add(path)
         elif path in lists and path in paths:
             lists.discard(path)
-            listed(paths[path])
+            wanted.listed(paths[path])
+        elif path in paths:
+            wanted.resumed(paths[path])
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(begins)

@@ -1,4 +1,4 @@
-"""What the controller and the agents may do: RBAC as files, applied by the lab and by the chart."""
+"""What the controller and the agents may do: RBAC and policies as files, applied by the lab and by the chart."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ import importlib.resources
 def manifests() -> str:
     """All of it, as YAML documents."""
     folder = importlib.resources.files(__name__)
-    return "---\n".join((folder / name).read_text() for name in ("controller.yaml", "agent.yaml"))
+    return "---\n".join((folder / name).read_text() for name in ("controller.yaml", "agent.yaml", "policies.yaml"))

@@ -32,20 +32,27 @@ Cache = Mapping[tuple[str, image.Format], image.Held]
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a guest's values have of their host: whose its marks are, and the folder of console logs."""
+    """What a guest's values have of their host: whose its marks are, and the folders of console logs and of the
+    variables of UEFI guests.
+    """
 
     cloud: str
     uid: str
     consoles: str
+    variables: str
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a guest's files are: disks by name, and the seed. `disk_format` is what the pool keeps them in."""
+    """Where a guest's files are: disks by name, and the seed. `disk_format` is what the pool keeps them in.
+
+    `firmware` is the host's, of a guest that is started by UEFI.
+    """
 
     disks: Mapping[str, str]
     disk_format: str
     seed: str
+    firmware: hypervisor.Firmware | None = None
 
 
 def check(spec: instance.InstanceSpec) -> None:
@@ -87,7 +94,7 @@ def _held(held: Cache, file: instance.ImageFile) -> image.Held | None:
     return held.get((file.sha256, image.Format(file.format)))
 
 
-def seed_of(spec: instance.InstanceSpec) -> seed.Seed:
+def seed_of(spec: instance.InstanceSpec, user_data: str) -> seed.Seed:
     """What the guest is told at its first boot; the first interface leads out."""
     return seed.Seed(
         owner=spec.owner.uid,
@@ -95,7 +102,7 @@ def seed_of(spec: instance.InstanceSpec) -> seed.Seed:
         hostname=spec.seed.hostname,
         nics=tuple(_nic(nic, leads_out=index == 0) for index, nic in enumerate(spec.interfaces)),
         ssh_authorized_keys=spec.seed.ssh_authorized_keys,
-        user_data=spec.seed.user_data,
+        user_data=user_data,
     )
 
 
@@ -143,6 +150,11 @@ def console_log(host: Host, owner: str) -> str:
     return f"{host.consoles}/{owner}.log"
 
 
+def variables(host: Host, owner: str) -> str:
+    """Where the guest's UEFI variables are."""
+    return f"{host.variables}/{owner}.fd"
+
+
 def domain(
     spec: instance.InstanceSpec, host: Host, files: Files, held: Cache, accelerator: str
 ) -> hypervisor.Domain | None:
@@ -169,6 +181,7 @@ def domain(
             for nic in spec.interfaces
         ),
         boot=boot,
+        uefi=None if files.firmware is None else hypervisor.Uefi(files.firmware, variables(host, owner.uid)),
     )
 
 

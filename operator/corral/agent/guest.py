@@ -7,52 +7,92 @@ last and only when all before it hold. Off, and on removal, it goes backwards: n
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from corral.agent import desired, power, settle
+from corral.agent import desired, power, settle, userdata
 from corral.agent.fetches import Fetches
 from corral.agent.memory import Memory
 from corral.agent.rooms import Rooms
 from corral.api.v1alpha1 import instance
 from corral.conclude.instance import HOLDS, WAITS, Outcome, Room
+from corral_drivers import errors
+from corral_drivers.hypervisor import model as hypervisor_model
 from corral_drivers.image import model as image_model
 from corral_drivers.image import plan as image_plan
+from corral_drivers.link import model as link_model
 from corral_drivers.link import plan as link_plan
+from corral_drivers.link import port as link_port
 from corral_drivers.routing import model as routing_model
 from corral_drivers.routing import plan as routing_plan
 from corral_drivers.seed import plan as seed_plan
+from corral_drivers.storage import model as storage_model
 from corral_drivers.storage import plan as storage_plan
 
 
-class Guests:
-    """The guests of one host. The clock is monotonic, in seconds."""
+class _Taps:
+    """An owner's taps, as they were last seen."""
 
-    def __init__(self, rooms: Rooms, host: desired.Host, fetches: Fetches, clock: Callable[[], float]) -> None:
+    def __init__(self, links: link_port.Links, owner: str) -> None:
+        self._links = links
+        self._owner = owner
+        self._seen: tuple[link_model.Observed, ...] = ()
+
+    async def observe(self) -> tuple[link_model.Observed, ...]:
+        self._seen = await self._links.observe(self._owner)
+        return self._seen
+
+    async def unheld(self) -> frozenset[str]:
+        """Those whose other end nobody holds, looked at again where there was one: most often there is none."""
+        if all(tap.carrier for tap in self._seen):
+            return frozenset()
+        return frozenset(tap.name for tap in await self.observe() if not tap.carrier)
+
+
+class Guests:
+    """The guests of one host. The clock is monotonic, in seconds.
+
+    `read_secret` reads user data that is in a Secret. `put_back` is called with the name of a room when something in
+    it was put back that somebody had changed.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        host: desired.Host,
+        fetches: Fetches,
+        clock: Callable[[], float],
+        read_secret: userdata.Read,
+        put_back: Callable[[str], None] = lambda _room: None,
+    ) -> None:
         self._rooms = rooms
         self._host = host
         self._fetches = fetches
         self._clock = clock
+        self._read_secret = read_secret
+        self._put_back = put_back
         self._accelerator: str | None = None
 
     async def converge(self, spec: instance.InstanceSpec, memory: Memory) -> Outcome:
         """Make the host look like the spec, as far as that is possible now. Raises what no driver may raise."""
         account = settle.Account(spec.owner.uid)
-        guest = power.Guest(self._rooms.hypervisor, spec.owner.uid, memory, self._clock)
+        apply = account.noting("hypervisor", self._rooms.hypervisor.apply)
+        guest = power.Guest(self._rooms.hypervisor, apply, spec.owner.uid, memory, self._clock)
         held: dict[tuple[str, image_model.Format], image_model.Held] = {}
         image = await account.room(self._images(spec, held))
-        storage = await account.room(self._disks(spec, held))
-        seed = await account.room(self._seed(spec))
+        storage = await account.room(self._disks(spec, held, account))
+        seed = await account.room(self._seed(spec, account))
         if spec.run_strategy == "Halted":
-            link, routing, hypervisor = await self._off(spec, held, guest, account)
+            link, routing, hypervisor = await self._off(spec, held if storage.holds else None, guest, account)
         else:
-            link = await account.room(self._links(spec))
-            routing = await account.room(self._routes(spec)) if link.holds else WAITS
+            taps = _Taps(self._rooms.links, spec.owner.uid)
+            link = await account.room(self._links(spec, taps, account))
+            routing = await account.room(self._routes(spec, account)) if link.holds else WAITS
             before = (image, storage, seed, link, routing)
-            work = self._run(spec, held, guest) if all(room.holds for room in before) else guest.look()
+            work = self._run(spec, held, guest, taps) if all(room.holds for room in before) else guest.look()
             hypervisor = await account.room(work)
-        account.close()
-        return Outcome(
+        outcome = Outcome(
             image,
             storage,
             seed,
@@ -62,12 +102,29 @@ class Guests:
             power_state=guest.state,
             restart_required=guest.restart_required,
         )
+        self._tell(account, outcome, memory)
+        account.close()
+        return outcome
+
+    def _tell(self, account: settle.Account, outcome: Outcome, memory: Memory) -> None:
+        """Count what was put back: a step in a room that was once as this generation of the spec asks."""
+        for room in sorted(account.put_back(memory.held)):
+            self._put_back(room)
+        settled = {"storage": outcome.storage, "seed": outcome.seed, "link": outcome.link, "routing": outcome.routing}
+        memory.held |= {name for name, room in settled.items() if room.holds}
+        if outcome.holds:
+            memory.held.add("hypervisor")
+
+    async def runs(self, owner: str) -> bool:
+        """Whether a process of this owner's guest lives here."""
+        seen = await self._rooms.hypervisor.observe(owner)
+        return seen is not None and seen.state.is_active
 
     async def remove(self, owner: str, grace: float, memory: Memory) -> Outcome:
         """Take everything of the owner from the host; nothing is left of it once the outcome `holds`."""
         self._fetches.forget(owner)
         account = settle.Account(owner)
-        guest = power.Guest(self._rooms.hypervisor, owner, memory, self._clock)
+        guest = power.Guest(self._rooms.hypervisor, self._rooms.hypervisor.apply, owner, memory, self._clock)
         hypervisor = await account.room(guest.remove(grace))
         if hypervisor.holds:
             link, routing = await self._disconnect(owner, account)
@@ -78,8 +135,9 @@ class Guests:
         outcome = Outcome(HOLDS, storage, seed, link, routing, hypervisor, power_state=guest.state)
         account.close()
         if outcome.holds:
-            log = pathlib.Path(desired.console_log(self._host, owner))
-            await asyncio.to_thread(log.unlink, missing_ok=True)
+            # The hypervisor removes the variables of what it knows: not those of a guest that was undefined by hand.
+            for left in (desired.console_log(self._host, owner), desired.variables(self._host, owner)):
+                await asyncio.to_thread(pathlib.Path(left).unlink, missing_ok=True)
         return outcome
 
     async def _images(
@@ -92,58 +150,81 @@ class Guests:
         # What failed is worth telling before what is on its way.
         return min(asked, key=lambda room: room.reason == "ImageFetching", default=HOLDS)
 
-    async def _disks(self, spec: instance.InstanceSpec, held: desired.Cache) -> Room:
-        wanted = desired.disks(spec, held)
+    async def _disks(self, spec: instance.InstanceSpec, held: desired.Cache, account: settle.Account) -> Room:
+        wanted, owner = desired.disks(spec, held), spec.owner.uid
+        had: dict[str, str] = {}
+
+        async def look() -> tuple[storage_model.Observed, ...]:
+            seen = await self._rooms.storage.observe(owner)
+            if not {disk.name for disk in wanted} <= {disk.name for disk in seen}:
+                had.update(await self._had(spec))
+            return seen
+
         room = await settle.settle(
-            lambda: self._rooms.storage.observe(spec.owner.uid),
-            lambda seen: storage_plan.plan(wanted, seen),
-            self._rooms.storage.apply,
+            look,
+            lambda seen: storage_plan.plan(wanted, seen, had=had),
+            account.noting("storage", self._rooms.storage.apply),
             reason="StorageFailed",
         )
         return WAITS if room.holds and len(wanted) < len(spec.disks) else room
 
-    async def _seed(self, spec: instance.InstanceSpec) -> Room:
-        wanted, owner = desired.seed_of(spec), spec.owner.uid
+    async def _had(self, spec: instance.InstanceSpec) -> dict[str, str]:
+        """Where the hypervisor knows disks of this guest: it is told of them only once they are made."""
+        seen = await self._rooms.hypervisor.observe(spec.owner.uid)
+        known = () if seen is None else (seen.persistent, seen.active)
+        paths = {disk.path for domain in known if domain is not None for disk in domain.disks}
+        where = self._files(spec).disks
+        return {name: path for name, path in where.items() if path in paths}
+
+    async def _seed(self, spec: instance.InstanceSpec, account: settle.Account) -> Room:
+        owner = spec.owner.uid
+        told = await userdata.of(spec.seed, await self._rooms.seeds.observe(owner), self._read_secret)
+        if isinstance(told, Room):
+            return told
+        wanted = desired.seed_of(spec, told)
         return await settle.settle(
             lambda: self._rooms.seeds.observe(owner),
             lambda seen: seed_plan.plan(wanted, seen, owner),
-            self._rooms.seeds.apply,
+            account.noting("seed", self._rooms.seeds.apply),
             reason="SeedFailed",
         )
 
-    async def _links(self, spec: instance.InstanceSpec) -> Room:
+    async def _links(self, spec: instance.InstanceSpec, taps: _Taps, account: settle.Account) -> Room:
         return await settle.settle(
-            lambda: self._rooms.links.observe(spec.owner.uid),
+            taps.observe,
             lambda seen: link_plan.plan(desired.taps(spec), seen),
-            self._rooms.links.apply,
+            account.noting("link", self._rooms.links.apply),
             reason="LinkFailed",
         )
 
-    async def _routes(self, spec: instance.InstanceSpec) -> Room:
+    async def _routes(self, spec: instance.InstanceSpec, account: settle.Account) -> Room:
         taps = tuple(tap.name for tap in desired.taps(spec))
         return await settle.settle(
             lambda: self._rooms.routing.observe(taps),
             lambda seen: routing_plan.plan(desired.table(spec), seen),
-            self._rooms.routing.apply,
+            account.noting("routing", self._rooms.routing.apply),
             reason="RoutingFailed",
         )
 
-    async def _run(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest) -> Room:
-        domain = desired.domain(spec, self._host, self._files(spec), held, await self._accelerated())
-        return WAITS if domain is None else await guest.run(domain)
+    async def _run(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest, taps: _Taps) -> Room:
+        domain = await self._domain(spec, held)
+        return WAITS if domain is None else await guest.run(domain, taps.unheld)
 
     async def _off(
-        self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest, account: settle.Account
+        self, spec: instance.InstanceSpec, held: desired.Cache | None, guest: power.Guest, account: settle.Account
     ) -> tuple[Room, Room, Room]:
-        """Stop the guest, then take its network away, then have it defined for its next start."""
+        """Stop the guest, then take its network away, then have it defined for its next start.
+
+        `held` is None while its disks are not as they should be: a hypervisor that knows a disk vouches for it.
+        """
         hypervisor = await account.room(guest.stop(spec.termination_grace_period_seconds))
         if not hypervisor.holds:
             return WAITS, WAITS, hypervisor
         link, routing = await self._disconnect(spec.owner.uid, account)
-        return link, routing, await account.room(self._define(spec, held, guest))
+        return link, routing, HOLDS if held is None else await account.room(self._define(spec, held, guest))
 
     async def _define(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest) -> Room:
-        domain = desired.domain(spec, self._host, self._files(spec), held, await self._accelerated())
+        domain = await self._domain(spec, held)
         # It is off, which is all that is asked of it; its definition follows when its kernel is here.
         return HOLDS if domain is None else await guest.define(domain)
 
@@ -192,6 +273,19 @@ class Guests:
             disk_format=pool.format,
             seed=self._rooms.seeds.path(owner),
         )
+
+    async def _domain(self, spec: instance.InstanceSpec, held: desired.Cache) -> hypervisor_model.Domain | None:
+        files = self._files(spec)
+        if spec.firmware == "UEFI":
+            files = dataclasses.replace(files, firmware=await self._uefi())
+        return desired.domain(spec, self._host, files, held, await self._accelerated())
+
+    async def _uefi(self) -> hypervisor_model.Firmware:
+        found = (await self._rooms.hypervisor.facts()).uefi
+        if found is None:
+            sentence = "the guest is started by UEFI, and the host has no such firmware: install its package ovmf"
+            raise errors.Rejected(hypervisor_model.Cause.UNSUPPORTED, sentence)
+        return found
 
     async def _accelerated(self) -> str:
         if self._accelerator is None:

@@ -6,6 +6,10 @@ controller by an Instance, decides about them.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
+import datetime
 import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -16,12 +20,14 @@ import structlog
 
 from corral import kube, store
 from corral.agent.fetches import Fetches
-from corral.agent.instance import INSTANCES, Clock
+from corral.agent.instance import INSTANCES, Clock, Instance
+from corral.agent.kept import Kept
 from corral.agent.rooms import Rooms
 from corral.api import objects
-from corral.api.v1alpha1 import host
+from corral.api.v1alpha1 import host, instance
 from corral.conclude import hoststate as conclude
 from corral_drivers import errors
+from corral_drivers.hypervisor import model as hypervisor
 
 HOST_STATES = kube.collection(host.HOST_STATE)
 LOOKED_AT_EVERY = 5.0
@@ -40,68 +46,102 @@ class Identity:
     agent_version: str
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone."""
+
+    rooms: Rooms
+    fetches: Fetches
+    kept: Kept
+
+
 class HostStates:
-    """The one HostState of this host. It is reconciled only once every Instance is in the store."""
+    """The one HostState of this host. It is reconciled only once every Instance is in the store.
+
+    `sweep` compares the Instances in the store with a list of the moment.
+    """
 
     def __init__(
-        self, api: kube.Kube, known: store.Store, rooms: Rooms, fetches: Fetches, identity: Identity, clock: Clock
+        self,
+        api: kube.Kube,
+        known: store.Store,
+        machine: Machine,
+        identity: Identity,
+        clock: Clock,
+        sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._api = api
         self._store = known
-        self._rooms = rooms
-        self._fetches = fetches
+        self._machine = machine
         self._identity = identity
         self._clock = clock
+        self._sweep = sweep
         self._looked_at = float("-inf")
+        self._answered = ""
 
     async def reconcile(self, key: kube.Key) -> float | None:
         """One report, in one PATCH, and none when nothing changed."""
         if self._store.is_doubtful(key):
-            question = self._store.ask(key)
-            answer = await self._api.get(HOST_STATES, key.namespace, key.name)
-            self._store.settle(HOST_STATES, key, answer, question)
+            await self._ask(HOST_STATES, key)
         obj = self._store.get(key)
         if obj is None or key.name != self._identity.host:
             return None
-        if (wait := self._looked_at + LOOKED_AT_EVERY - self._clock.monotonic()) > 0:
+        roll_call = str(obj["spec"].get("rollCall", ""))
+        wait = self._looked_at + LOOKED_AT_EVERY - self._clock.monotonic()
+        if wait > 0 and roll_call == self._answered:
             return wait
         self._looked_at = self._clock.monotonic()
-        generation = obj["metadata"].get("generation", 0)
+        if roll_call != self._answered:
+            await self._list_anew()
+        before, found = objects.status_of(obj, host.HostStateStatus), await self._look()
+        # Who asks counts on what is told of orphans: where they could not be looked at, that is no answer yet.
+        unanswered = roll_call != self._answered and found.orphans is None
+        generation = before.observed_generation if unanswered else obj["metadata"].get("generation", 0)
         asked = conclude.Asked(generation, self._identity.host, self._identity.agent_version)
-        status = conclude.conclude(
-            await self._look(), asked, objects.status_of(obj, host.HostStateStatus), self._clock.now()
-        )
+        status = conclude.conclude(found, asked, before, self._clock.now())
         self._store.put(HOST_STATES, await self._api.patch_status(HOST_STATES, obj, status.wire()))
+        if unanswered:
+            return LOOKED_AT_EVERY
+        self._answered = roll_call
         return None
+
+    async def _list_anew(self) -> None:
+        """Know every Instance as of this moment, whatever the watch told. Raises `kube.ApiError`."""
+        await self._sweep()
+        for key, _ in self._store.all(INSTANCES.plural):
+            if self._store.is_doubtful(key):
+                await self._ask(INSTANCES, key)
+
+    async def _ask(self, where: kube.Collection, key: kube.Key) -> None:
+        asked = self._store.ask(key)
+        self._store.settle(where, key, await self._api.get(where, key.namespace, key.name), asked)
 
     async def _look(self) -> conclude.Found:
         faults: list[errors.DriverError] = []
-        facts = await _tried(self._rooms.hypervisor.facts, faults)
-        orphans, names = await self._orphans(faults)
+        facts = await _tried(self._machine.rooms.hypervisor.facts, faults)
+        orphans = await self._orphans(faults)
         other: list[errors.DriverError] = []
         return conclude.Found(
             facts=facts,
-            held=await _tried(self._rooms.images.observe, other),
-            unfinished=tuple(self._fetches.unfinished()),
+            held=await _tried(self._machine.rooms.images.observe, other),
+            unfinished=tuple(self._machine.fetches.unfinished()),
             orphans=orphans,
-            names=names,
             fault=faults[0] if faults else None,
         )
 
-    async def _orphans(
-        self, faults: list[errors.DriverError]
-    ) -> tuple[dict[str, frozenset[str]] | None, dict[str, str]]:
+    async def _orphans(self, faults: list[errors.DriverError]) -> dict[str, conclude.Orphaned] | None:
         """What has no Instance, neither before the look nor after it: what comes or goes meanwhile is no orphan."""
         before = self._owners()
-        domains = await _tried(self._rooms.hypervisor.observe_all, faults)
+        rooms = self._machine.rooms
+        domains = await _tried(rooms.hypervisor.observe_all, faults)
         other: list[errors.DriverError] = []
         looks = {
-            "disk": await _tried(self._rooms.storage.owners, other),
-            "seed": await _tried(self._rooms.seeds.owners, other),
-            "tap": await _tried(self._rooms.links.owners, other),
+            "disk": await _tried(rooms.storage.owners, other),
+            "seed": await _tried(rooms.seeds.owners, other),
+            "tap": await _tried(rooms.links.owners, other),
         }
         if domains is None or other:
-            return None, {}
+            return None
         kinds: defaultdict[str, set[str]] = defaultdict(set)
         for uid, kind in itertools.chain(
             ((domain.mark.uid, "domain") for domain in domains),
@@ -109,11 +149,53 @@ class HostStates:
         ):
             kinds[uid].add(kind)
         known = before | self._owners()
-        names = {domain.mark.uid: f"{domain.mark.namespace}/{domain.mark.name}" for domain in domains}
-        return {uid: frozenset(found) for uid, found in kinds.items() if uid not in known}, names
+        orphans = {uid: conclude.Orphaned(frozenset(found)) for uid, found in kinds.items() if uid not in known}
+        if not orphans:
+            return {}
+        kept = await asyncio.to_thread(_kept, self._machine.kept)
+        marks = {domain.mark.uid: domain.mark for domain in domains}
+        return {uid: _made_for(one, marks.get(uid), kept.get(uid)) for uid, one in orphans.items()}
 
     def _owners(self) -> frozenset[str]:
         return frozenset(obj["spec"]["owner"]["uid"] for _, obj in self._store.all(INSTANCES.plural))
+
+
+class MarksDiffer(Exception):  # noqa: N818 - reads as what it says
+    """What is on the machine was marked for another Host or Cloud than this one is now: nothing of it is touched."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"what is on this machine was made for another Host or Cloud than {name} is now: it is not touched"
+        )
+
+
+async def tell_marks(api: kube.Kube, raw: kube.Object, marks: host.Marks, now: datetime.datetime) -> None:
+    """Say in the HostState what this machine's things are marked with, instead. Raises `kube.ApiError`."""
+    before = objects.status_of(raw, host.HostStateStatus)
+    asked = conclude.Asked(raw["metadata"].get("generation", 0), raw["metadata"]["name"], "")
+    await api.patch_status(HOST_STATES, raw, conclude.marked(marks, asked, before, now).wire())
+
+
+def _made_for(orphan: conclude.Orphaned, mark: hypervisor.Mark | None, kept: Instance | None) -> conclude.Orphaned:
+    """The orphan with what its domain's mark and the Instance that was kept say of it."""
+    if kept is not None:
+        spec = kept.spec
+        addresses = tuple((nic.name, address) for nic in spec.interfaces for address in nic.addresses)
+        name = f"{spec.owner.namespace}/{spec.owner.name}"
+        orphan = dataclasses.replace(orphan, name=name, epoch=spec.epoch, addresses=addresses)
+    if mark is not None:
+        orphan = dataclasses.replace(orphan, name=f"{mark.namespace}/{mark.name}", epoch=mark.epoch)
+    return orphan
+
+
+def _kept(kept: Kept) -> dict[str, Instance]:
+    """What was kept, by owner; what is not understood says nothing."""
+    found = {}
+    for raw in kept.all():
+        with contextlib.suppress(objects.NotUnderstood):
+            one = objects.parsed(raw, instance.InstanceSpec, instance.InstanceStatus)
+            found[one.spec.owner.uid] = one
+    return found
 
 
 async def _tried(look: Callable[[], Awaitable[ValueT]], faults: list[errors.DriverError]) -> ValueT | None:

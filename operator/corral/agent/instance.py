@@ -15,7 +15,9 @@ import structlog
 from corral import kube, store
 from corral.agent import desired
 from corral.agent.guest import Guests
+from corral.agent.kept import Kept, NotKept
 from corral.agent.memory import Memory
+from corral.agent.reports import Reports
 from corral.api import objects
 from corral.api.v1alpha1 import instance
 from corral.conclude import instance as conclude
@@ -49,13 +51,17 @@ class Clock:
 class Instances:
     """The Instances of one host, by name `host`."""
 
-    def __init__(self, api: kube.Kube, known: store.Store, guests: Guests, host: str, clock: Clock) -> None:
+    def __init__(self, api: kube.Kube, known: store.Store, guests: Guests, kept: Kept, host: str, clock: Clock) -> None:
         self._api = api
         self._store = known
         self._guests = guests
         self._host = host
         self._clock = clock
+        self._kept = kept
+        self._reports = Reports(api, known, INSTANCES, clock.monotonic)
         self._memories: dict[kube.Key, Memory] = {}
+        self.is_current = True
+        """False while the Instances are what was kept, because the API server could not be asked yet."""
 
     async def reconcile(self, key: kube.Key) -> float | None:
         """One pass; returns in how many seconds to look again. Raises `kube.ApiError`, for the queue to try again."""
@@ -67,6 +73,8 @@ class Instances:
             return None
         memory = self._memories.setdefault(key, Memory())
         memory.take_up(obj["metadata"].get("generation", 0))
+        if not self.is_current and not await self._may_go_on(obj):
+            return None
         try:
             if "deletionTimestamp" in obj["metadata"]:
                 return await self._remove(key, obj, memory)
@@ -91,16 +99,19 @@ class Instances:
         if self._is_behind(obj):
             outcome = _BEHIND
         else:
+            await self._keep(obj)
             outcome = await self._guests.converge(parsed.spec, memory)
         return await self._report(obj, self._told(outcome, asked, parsed.status), outcome, memory)
 
     async def _remove(self, key: kube.Key, obj: kube.Object, memory: Memory) -> float | None:
         asked = _asked(obj, self._host, removed=True)
         if not self._is_behind(obj):
+            await self._keep(obj)
             outcome = await self._guests.remove(obj["spec"]["owner"]["uid"], asked.grace, memory)
             if not outcome.holds:
                 before = objects.status_of(obj, instance.InstanceStatus)
                 return await self._report(obj, self._told(outcome, asked, before), outcome, memory)
+            await self._kept.forget(obj["spec"]["owner"]["uid"])
         finalizers = obj["metadata"].get("finalizers", [])
         left = [finalizer for finalizer in finalizers if finalizer != instance.FINALIZER]
         if len(left) < len(finalizers):
@@ -114,6 +125,22 @@ class Instances:
                 self._store.settle(INSTANCES, key, None)
                 self._memories.pop(key, None)
         return None
+
+    async def _may_go_on(self, obj: kube.Object) -> bool:
+        """Whether what was kept is enough to act on: never to remove, and to start only what says so."""
+        spec = obj["spec"]
+        if "deletionTimestamp" in obj["metadata"]:
+            return False
+        if spec.get("runStrategy") == "Halted" or spec.get("startWithoutAPI"):
+            return True
+        return await self._guests.runs(spec["owner"]["uid"])
+
+    async def _keep(self, obj: kube.Object) -> None:
+        try:
+            await self._kept.keep(obj)
+        except NotKept as error:
+            # Its guest need not wait for that; the next pass tries again.
+            log.warning("an Instance is not kept for a time without API server", why=str(error))
 
     def _is_behind(self, obj: kube.Object) -> bool:
         """Whether an earlier placement of the same owner still stands here: the guest is its until it is gone."""
@@ -139,13 +166,14 @@ class Instances:
         if early is not None and early > 0 and not told.is_final:
             waits.append(early)
         else:
-            answer = await self._api.patch_status(INSTANCES, obj, told.status.wire())
-            self._store.put(INSTANCES, answer)
+            waits.append(await self._reports.write(obj, told.status.wire()))
         return min((wait for wait in waits if wait is not None), default=None)
 
     async def _ask(self, key: kube.Key) -> None:
-        asked = self._store.ask(key)
+        asked, before = self._store.ask(key), self._store.get(key)
         self._store.settle(INSTANCES, key, await self._api.get(INSTANCES, key.namespace, key.name), asked)
+        if before is not None and self._store.get(key) is None:
+            await self._kept.disown(before)
 
 
 def _asked(obj: kube.Object, host: str, *, removed: bool = False) -> conclude.Asked:

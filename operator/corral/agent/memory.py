@@ -1,7 +1,7 @@
 """What the agent remembers of one guest between two passes; all of it may be lost without harm.
 
-Lost at a restart: a power button is pressed once more, a guest that keeps stopping is started sooner, and a failure is
-retried sooner.
+Lost at a restart: a power button is pressed once more, a guest that keeps stopping is started sooner, a failure is
+retried sooner, and what was changed while no agent ran is put back without being counted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Memory:
 
     `button_pressed`: when the guest was asked to shut down, first and last. `unsettled_since`: the first pass that did
     not reach what this generation asks for. `failures`: how many passes in a row ended with something to retry.
+    `held`: the rooms that were as this generation asks, once. `replugged`: when a NIC was plugged in anew last.
     """
 
     generation: int | None = None
@@ -24,6 +25,8 @@ class Memory:
     history: restarts.History = field(default_factory=restarts.History)
     unsettled_since: float | None = None
     failures: int = 0
+    held: set[str] = field(default_factory=set)
+    replugged: float | None = None
 
     def take_up(self, generation: int) -> None:
         """Begin anew with a spec that was not seen before: what failed may well succeed now."""
@@ -32,3 +35,4 @@ class Memory:
             self.history = restarts.History()
             self.unsettled_since = None
             self.failures = 0
+            self.held.clear()

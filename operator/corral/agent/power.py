@@ -6,19 +6,28 @@ stopping may be started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from corral.agent import restarts, settle
 from corral.agent.memory import Memory
 from corral.conclude import instance as conclude
 from corral_drivers.hypervisor import model, plan, port
 
+REPLUGGED_EVERY = 5.0
+"""Seconds between two times that a guest's NICs are plugged in anew: each cuts it off for a moment."""
+
+Apply = Callable[[plan.Step], Awaitable[None]]
+Unheld = Callable[[], Awaitable[frozenset[str]]]
+
 
 class Guest:
     """One guest, for one pass. `seen` is what was observed last; `looked` whether anything was."""
 
-    def __init__(self, hypervisor: port.Hypervisor, uuid: str, memory: Memory, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, hypervisor: port.Hypervisor, apply: Apply, uuid: str, memory: Memory, clock: Callable[[], float]
+    ) -> None:
         self._hypervisor = hypervisor
+        self._take = apply
         self._uuid = uuid
         self._memory = memory
         self._clock = clock
@@ -44,22 +53,34 @@ class Guest:
         runs = self.seen is not None and self.seen.state is model.State.RUNNING
         return conclude.HOLDS if runs else conclude.WAITS
 
-    async def run(self, domain: model.Domain) -> conclude.Room:
-        """Define the domain as it should be and have it running."""
+    async def run(self, domain: model.Domain, unheld: Unheld) -> conclude.Room:
+        """Define the domain as it should be and have it running.
+
+        `unheld` looks which of its taps nobody holds. It is asked only once the guest was seen living: before, nobody
+        could.
+        """
         self._memory.button_pressed = None
-        wanted = model.Desired(domain, model.Power.RUNNING, grace=0.0)
         for _ in range(settle.ROUNDS + 1):
             await self._observe()
             if not self.is_active:
                 self._memory.history = restarts.after_stop(self._memory.history, self._clock())
                 if wait := restarts.pause(self._memory.history, self._clock()):
                     return conclude.Room(holds=False, reason="GuestKeepsStopping", look_again=wait)
-            todo = plan.plan(wanted, self.seen)
+            lost = await unheld() if self.is_active else frozenset()
+            if lost and (wait := self._until_replug()):
+                detail = f"The NIC on {', '.join(sorted(lost))} was plugged in again, and still does not hold it"
+                return conclude.Room(holds=False, reason="HypervisorFailed", detail=detail, look_again=wait)
+            todo = plan.plan(model.Desired(domain, model.Power.RUNNING, grace=0.0, unheld=lost), self.seen)
             self.restart_required = todo.restart_required
             if not todo:
                 break
             await self._apply(todo)
         return self._running()
+
+    def _until_replug(self) -> float:
+        """How many seconds from now NICs may be plugged in anew."""
+        last = self._memory.replugged
+        return 0.0 if last is None else max(0.0, last + REPLUGGED_EVERY - self._clock())
 
     def _running(self) -> conclude.Room:
         if self.seen is None or self.seen.state is not model.State.RUNNING:
@@ -82,7 +103,7 @@ class Guest:
         """Have a guest that is off defined as it should be at its next start."""
         wanted = model.Desired(domain, model.Power.STOPPED, grace=0.0)
         return await settle.settle(
-            self._observe, lambda seen: plan.plan(wanted, seen), self._hypervisor.apply, reason="HypervisorFailed"
+            self._observe, lambda seen: plan.plan(wanted, seen), self._take, reason="HypervisorFailed"
         )
 
     async def remove(self, grace: float) -> conclude.Room:
@@ -114,12 +135,14 @@ class Guest:
 
     async def _apply(self, todo: plan.Plan) -> None:
         for step in todo.steps:
-            await self._hypervisor.apply(step)
+            await self._take(step)
             if isinstance(step, plan.Start):
                 self._memory.history = restarts.after_start(self._memory.history, self._clock())
             elif isinstance(step, plan.ShutDown):
                 first, _ = self._memory.button_pressed or (self._clock(), 0.0)
                 self._memory.button_pressed = (first, self._clock())
+            elif isinstance(step, plan.Replug):
+                self._memory.replugged = self._clock()
 
     async def _observe(self) -> model.Observed | None:
         self.seen = await self._hypervisor.observe(self._uuid)

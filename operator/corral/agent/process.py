@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import pathlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 import corral
-from corral import kube, periodic, queue, store, watching
-from corral.agent import desired, rooms
+from corral import history, kube, metrics, periodic, queue, scrape, store, watching
+from corral.agent import desired, events, measured, rooms, userdata
 from corral.agent.fetches import Fetches
 from corral.agent.guest import Guests
-from corral.agent.host import HOST_STATES, HostStates, Identity
+from corral.agent.host import HOST_STATES, HostStates, Identity, Machine, MarksDiffer, tell_marks
 from corral.agent.instance import INSTANCES, OWNER, Clock, Instances
+from corral.agent.kept import Kept, NotKept
 from corral.agent.lease import Lease
 from corral.agent.sync import Sync
 from corral.api import objects
@@ -38,6 +40,7 @@ _REMINDED_EVERY = 30.0
 
 log = structlog.get_logger(__name__)
 
+Connect = Callable[[str | None], Awaitable[kube.Kube]]
 Build = Callable[[str, rooms.Place], rooms.Rooms]
 
 
@@ -45,7 +48,9 @@ Build = Callable[[str, rooms.Place], rooms.Rooms]
 class Settings:
     """Which host this is, how its API server and its hypervisor are reached, and where its guests' files are.
 
-    `liveness` is where the probe answers; every `look_every` seconds everything is looked at anew.
+    `liveness` is where the probe answers, `metrics` where they are served. Every `look_every` seconds (0: never)
+    everything is looked at anew, and with `events` also what the host tells of by itself, at once. Where the API server
+    does not answer within `api_within` seconds of the agent's start, the agent goes by what it kept until it does.
     """
 
     host: str
@@ -53,7 +58,12 @@ class Settings:
     state_dir: str
     hypervisor_uri: str
     liveness: str | None
+    metrics: str | None = None
     look_every: float = 30.0
+    events: bool = True
+    sweep_every: float = SWEPT_EVERY
+    watches: watching.Settings = field(default_factory=watching.Settings)
+    api_within: float = 5.0
 
     @property
     def namespace(self) -> str:
@@ -61,30 +71,53 @@ class Settings:
         return f"corral-host-{self.host}"
 
 
-async def run(settings: Settings, stop: asyncio.Event, *, build: Build = rooms.build) -> None:
+async def connect(kubeconfig: str | None) -> kube.Kube:
+    """The agent's connection to the API server."""
+    return await kube.Kube.connect(kubeconfig, user_agent="corral-agent")
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    connect: Connect = connect,
+    build: Build = rooms.build,
+    counted: metrics.Metrics | None = None,
+) -> None:
     """Run until `stop` is set; no guest is touched by that. `build` makes the rooms of a driver.
 
     Raises what ended it: an exception group where a task died.
     """
-    api = await kube.Kube.connect(settings.kubeconfig, user_agent="corral-agent")
+    counted = counted or metrics.Metrics()
+    api = await connect(settings.kubeconfig)
+    api.count(counted)
+    kept = Kept(settings.state_dir)
     try:
-        state = await _first(stop, lambda: _host_state(api, settings))
-        if state is not None:
-            await _serve(api, settings, state, build, stop)
+        async with scrape.serving(settings.metrics, counted.registry):
+            # Once, and anew wherever the API server's history was rewritten.
+            while not stop.is_set():
+                state = await _first(stop, lambda: _host_state(api, settings, kept))
+                if state is not None:
+                    await _serve(api, settings, state, kept, build, stop, counted)
     finally:
         await api.close()
     log.info("the agent stops; guests run on", host=settings.host)
 
 
 async def _serve(
-    api: kube.Kube, settings: Settings, state: host.HostStateSpec, build: Build, stop: asyncio.Event
+    api: kube.Kube,
+    settings: Settings,
+    state: host.HostStateSpec,
+    kept: Kept,
+    build: Build,
+    stop: asyncio.Event,
+    counted: metrics.Metrics,
 ) -> None:
     place = rooms.Place(state.cloud, state.host, settings.hypervisor_uri, settings.state_dir)
-    made = build(state.hypervisor.driver, place)
+    made = measured.rooms(build(state.hypervisor.driver, place), counted)
     try:
-        consoles = pathlib.Path(settings.state_dir) / "console"
-        await asyncio.to_thread(consoles.mkdir, mode=0o755, parents=True, exist_ok=True)
-        agent = _Agent(api, settings, made, desired.Host(state.cloud, state.host, str(consoles)))
+        marks = await asyncio.to_thread(_marks, state, pathlib.Path(settings.state_dir))
+        agent = _Agent(api, settings, made, marks, kept, counted)
         try:
             await agent.run(stop)
         finally:
@@ -93,49 +126,110 @@ async def _serve(
         await made.hypervisor.close()
 
 
+def _marks(state: host.HostStateSpec, folder: pathlib.Path) -> desired.Host:
+    """What guests have of their host, with the folders for it made."""
+    consoles, variables = folder / "console", folder / "uefi"
+    consoles.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # The hypervisor makes files in it, of which it opens each by its name.
+    variables.mkdir(mode=0o711, exist_ok=True)
+    return desired.Host(state.cloud, state.host, str(consoles), str(variables))
+
+
 class _Agent:
     """The agent's parts, wired: whatever changes becomes a key, and every key a pass."""
 
-    def __init__(self, api: kube.Kube, settings: Settings, made: rooms.Rooms, marks: desired.Host) -> None:
+    def __init__(
+        self,
+        api: kube.Kube,
+        settings: Settings,
+        made: rooms.Rooms,
+        marks: desired.Host,
+        kept: Kept,
+        counted: metrics.Metrics,
+    ) -> None:
         clock = Clock(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
         known = store.Store()
         known.index(INSTANCES.plural, OWNER, lambda obj: str(obj["spec"]["owner"]["uid"]))
         self._api = api
         self._settings = settings
         self._rooms = made
+        self._kept = kept
+        self._metrics = counted
         self._queue: queue.Queue[kube.Key] = queue.Queue(
-            self._reconcile, queue.Settings(), expected=(kube.ApiError, errors.DriverError)
+            self._reconcile,
+            queue.Settings(),
+            expected=(kube.ApiError, errors.DriverError, NotKept),
+            ended=lambda key, outcome, seconds: counted.reconciled(key.plural, outcome, seconds),
         )
+        counted.follow(lambda: self._queue.depth, lambda: self._queue.oldest)
         report = kube.Key(HOST_STATES.plural, settings.namespace, settings.host)
-        self._sync = Sync(api, known, self._queue, settings.namespace, report)
+        self._history = history.History(api, known, settings.namespace)
+        self._sync = Sync(api, known, self._history, self._queue, report)
         self.fetches = Fetches(made.images, self._sync.changed, clock.monotonic)
-        guests = Guests(made, marks, self.fetches, clock.monotonic)
-        self._instances = Instances(api, known, guests, settings.host, clock)
+        guests = Guests(
+            made,
+            marks,
+            self.fetches,
+            clock.monotonic,
+            userdata.reader(api, settings.namespace),
+            put_back=lambda room: counted.drift.labels(room).inc(),
+        )
+        self._instances = Instances(api, known, guests, kept, settings.host, clock)
         identity = Identity(settings.host, corral.version())
-        self._host = HostStates(api, known, made, self.fetches, identity, clock)
+        machine = Machine(made, self.fetches, kept)
+        self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
-        self._lease = Lease(api, settings.namespace, settings.host, clock.now)
+        self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)
 
     async def run(self, stop: asyncio.Event) -> None:
         if not await _first(stop, self._prepare):
             return
+        await self._begin()
+        ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             background = [
+                tasks.create_task(self._history.ends(stop, ended)),
+                tasks.create_task(self._history.keep()),
                 tasks.create_task(self._queue.run()),
-                tasks.create_task(periodic.every(self._settings.look_every, self._look)),
-                tasks.create_task(periodic.every(SWEPT_EVERY, self._sync.sweep)),
+                tasks.create_task(periodic.every(self._settings.sweep_every, self._sync.sweep)),
                 tasks.create_task(periodic.after_lists(self._listed, self._sweep_after)),
-                tasks.create_task(self._lease.keep()),
+                tasks.create_task(self._join(stop)),
             ]
-            self._rooms.hypervisor.watch(self._sync.changed)
+            if self._settings.look_every > 0:
+                background.append(tasks.create_task(periodic.every(self._settings.look_every, self._look)))
+            heard = await events.listen(self._rooms, self._sync) if self._settings.events else contextlib.ExitStack()
             self._sync.look()
-            await self._watch(stop)
+            with heard:
+                await self._watch(ended)
             for task in background:
                 task.cancel()
 
     async def _prepare(self) -> bool:
         await self._rooms.links.prepare()
+        return True
+
+    async def _begin(self) -> None:
+        """Know every Instance: from the API server, or where that does not answer, as they were kept."""
+        try:
+            async with asyncio.timeout(self._settings.api_within):
+                await self._sync.fill()
+        except (kube.ApiError, TimeoutError):
+            self._instances.is_current = False
+            kept = await asyncio.to_thread(lambda: list(self._kept.all()))
+            self._sync.take_up(kept)
+            log.warning("the API server does not answer; the agent goes by what it kept", instances=len(kept))
+
+    async def _join(self, stop: asyncio.Event) -> None:
+        """Ask the API server until it has answered, and show it signs of life from then on."""
+        if not self._instances.is_current:
+            await _first(stop, self._catch_up)
+        await self._lease.keep()
+
+    async def _catch_up(self) -> bool:
         await self._sync.fill()
+        self._instances.is_current = True
+        self._sync.look()
+        log.info("the API server answers; the agent goes by its word again")
         return True
 
     async def _watch(self, stop: asyncio.Event) -> None:
@@ -143,9 +237,12 @@ class _Agent:
             self._api,
             (instance.RESOURCE, host.HOST_STATE),
             self._sync.deliver,
-            watching.Settings(namespace=self._settings.namespace, liveness=self._settings.liveness),
+            dataclasses.replace(
+                self._settings.watches, namespace=self._settings.namespace, liveness=self._settings.liveness
+            ),
             stop,
             listed=self._listed.put_nowait,
+            resumed=self._history.resumed,
         )
 
     async def _reconcile(self, key: kube.Key) -> float | None:
@@ -170,7 +267,7 @@ async def _first(stop: asyncio.Event, ask: Callable[[], Awaitable[Any]]) -> Any:
             if answer := await ask():
                 return answer
             why = "there is no HostState of this host yet; the controller makes it for a Host of this name"
-        except (kube.ApiError, errors.DriverError) as error:
+        except (kube.ApiError, errors.DriverError, objects.NotUnderstood, MarksDiffer) as error:
             why = str(error)
         if why != said or time.monotonic() - reminded > _REMINDED_EVERY:
             log.warning("the agent waits and asks again", why=why)
@@ -180,6 +277,27 @@ async def _first(stop: asyncio.Event, ask: Callable[[], Awaitable[Any]]) -> Any:
     return None
 
 
-async def _host_state(api: kube.Kube, settings: Settings) -> host.HostStateSpec | None:
-    raw = await api.get(HOST_STATES, settings.namespace, settings.host)
-    return None if raw is None else objects.parsed(raw, host.HostStateSpec, host.HostStateStatus).spec
+async def _host_state(api: kube.Kube, settings: Settings, kept: Kept) -> host.HostStateSpec | None:
+    """What this host is: as the API server says, or where that does not answer, as it was kept."""
+    try:
+        async with asyncio.timeout(settings.api_within):
+            raw = await api.get(HOST_STATES, settings.namespace, settings.host)
+    except (kube.ApiError, TimeoutError) as error:
+        if (before := await asyncio.to_thread(kept.host)) is not None:
+            return before
+        if isinstance(error, TimeoutError):
+            raise kube.ApiUnavailable("read the HostState", "the API server does not answer") from error
+        raise
+    if raw is None:
+        return None
+    spec = objects.parsed(raw, host.HostStateSpec, host.HostStateStatus).spec
+    before = await asyncio.to_thread(kept.host)
+    if before is not None and (before.cloud, before.host) != (spec.cloud, spec.host):
+        marks = host.Marks(cloud=before.cloud, host=before.host)
+        await tell_marks(api, raw, marks, datetime.datetime.now(datetime.UTC))
+        raise MarksDiffer(settings.host)
+    try:
+        await kept.keep_host(spec)
+    except NotKept as error:
+        log.warning("the host's state is not kept for a time without API server", why=str(error))
+    return spec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 import structlog
@@ -42,10 +42,11 @@ async def settle(
 
 
 class Account:
-    """What one pass met: a driver's word is its room's outcome; what nobody foresaw is raised when the pass is over."""
+    """What one pass met and did: a driver's word is its room's outcome; what nobody foresaw is raised at its end."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
+        self._taken: list[tuple[str, object]] = []
         self._defects: list[Exception] = []
 
     async def room(self, work: Awaitable[conclude.Room]) -> conclude.Room:
@@ -58,6 +59,22 @@ class Account:
         except Exception as error:  # a defect in one room must not keep the others from their work
             self._defects.append(error)
             return conclude.WAITS
+
+    def noting(self, room: str, apply: Callable[[StepT], Awaitable[None]]) -> Callable[[StepT], Awaitable[None]]:
+        """The same `apply`; what it does is noted as this room's."""
+
+        async def noted(step: StepT) -> None:
+            await apply(step)
+            self._taken.append((room, step))
+
+        return noted
+
+    def put_back(self, held: Collection[str]) -> frozenset[str]:
+        """Say each step that was taken in a room of these, which held before; return the rooms."""
+        back = [(room, step) for room, step in self._taken if room in held]
+        for room, step in back:
+            log.warning("put back what was changed on the host", owner=self._owner, room=room, step=str(step))
+        return frozenset(room for room, _ in back)
 
     def close(self) -> None:
         """Raise the first of what nobody foresaw, if there is any."""

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
 from corral import allocate, kube, place
 from corral.api import objects, quantities
 from corral.api.v1alpha1 import host, virtualmachine
 from corral.conclude import conditions
 from corral.conclude import host as conclude_host
 from corral.conclude import virtualmachine as conclude
-from corral.controller import ledger
+from corral.controller import host as controller_host
+from corral.controller import ledger, orphans
 from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, INSTANCES, OWNER, VMS, StoreLookup, World
 from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
 VirtualMachine = conclude.VirtualMachine
 Placement = virtualmachine.Placement
+
+log = structlog.get_logger(__name__)
 
 
 def recall(world: World, raw: kube.Object) -> None:
@@ -43,20 +48,23 @@ def recall(world: World, raw: kube.Object) -> None:
 def choose(world: World, vm: VirtualMachine, needs: resolve.Requirements) -> Placement | conditions.Fact:
     """A host and addresses, reserved in the ledger; or why there are none."""
     world.ledger.release(vm.uid)
-    where = place.place(place.Need(needs.cpu, needs.memory), _candidates(world))
-    if isinstance(where, place.Nowhere):
-        return conditions.false("Scheduled", "NoHostFits", str(where))
-    addresses: list[virtualmachine.PlacedAddress] = []
-    for need in needs.interfaces:
-        address = _address(world, vm, need, [placed.address for placed in addresses])
-        if address is None:
-            pools = ", ".join(pool.name for pool in need.pools)
-            detail = f"No address is free for interface {need.name}: IPPools {pools} are full"
-            return conditions.false("Scheduled", "PoolExhausted", detail)
-        addresses.append(virtualmachine.PlacedAddress(interface=need.name, address=address))
-    placement = Placement(host=where.host, epoch=1, addresses=tuple(addresses))
-    charge = ledger.Charge(where.host, needs.cpu, needs.memory)
+    found = world.orphans.of(vm.uid)
+    if found is None:
+        where = place.place(place.Need(needs.cpu, needs.memory), _candidates(world))
+        if isinstance(where, place.Nowhere):
+            return conditions.false("Scheduled", "NoHostFits", str(where))
+        host_name = where.host
+    else:
+        host_name = found.host
+    addresses = _addresses(world, vm, needs, found)
+    if isinstance(addresses, conditions.Fact):
+        return addresses
+    epochs = (1, _epoch(vm), 0 if found is None else found.epoch)
+    placement = Placement(host=host_name, epoch=max(epochs), addresses=addresses)
+    charge = ledger.Charge(placement.host, needs.cpu, needs.memory)
     world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in addresses))
+    if found is not None:
+        log.warning("a guest whose record was lost is taken back", vm=f"{vm.namespace}/{vm.name}", host=host_name)
     return placement
 
 
@@ -84,9 +92,34 @@ def placed(placement: Placement) -> conditions.Fact:
     return conditions.true("Scheduled", "Placed", f"Host {placement.host} is to run the guest")
 
 
-def fits(placement: Placement, needs: resolve.Requirements) -> bool:
-    """Whether the placement has an address for each interface, and none beside: a status may be written by hand."""
-    return {one.interface for one in placement.addresses} == {need.name for need in needs.interfaces}
+def holds(world: World, vm: VirtualMachine, placement: Placement, needs: resolve.Requirements) -> bool:
+    """Whether a placement without Instance can be gone by.
+
+    It has an address for each interface, and none beside: a status may be written by hand. And no host has a guest of
+    it that was placed then or later, elsewhere or with other addresses: that one runs, and the record is older.
+    """
+    wanted = {need.name for need in needs.interfaces}
+    if {one.interface for one in placement.addresses} != wanted:
+        return False
+    lost = world.orphans.of(vm.uid)
+    if lost is None or lost.epoch < placement.epoch:
+        return True
+    has = {one for one in lost.addresses if one.interface in wanted}
+    return lost.host == placement.host and has <= set(placement.addresses)
+
+
+def awaited(world: World) -> tuple[str, ...]:
+    """The hosts that must first say what they run, before anything without an Instance is placed."""
+    if world.roll_call.is_over:
+        return ()
+    for name in world.roll_call.ask():
+        world.tell(kube.Key(HOSTS.plural, "", name), 0.0)
+    return tuple(
+        world.roll_call.missing(
+            lambda name, asked: controller_host.has_answered(world, name, asked),
+            lambda name: world.heartbeats.fact(name).holds,
+        )
+    )
 
 
 async def take_addresses(world: World, vm: VirtualMachine, needs: resolve.Requirements, placement: Placement) -> bool:
@@ -148,15 +181,44 @@ def _hypervisor_answers(said: host.HostStateStatus) -> bool:
     return any(one.type == "HypervisorReady" and one.status == "True" for one in said.conditions)
 
 
+def _epoch(vm: VirtualMachine) -> int:
+    return 0 if vm.status.placement is None else vm.status.placement.epoch
+
+
+def _addresses(
+    world: World, vm: VirtualMachine, needs: resolve.Requirements, lost: orphans.Lost | None
+) -> tuple[virtualmachine.PlacedAddress, ...] | conditions.Fact:
+    """Those that the guest runs with already, and a free one for each other interface; or why there are none."""
+    addresses: list[virtualmachine.PlacedAddress] = []
+    for need in needs.interfaces:
+        had = [] if lost is None else [one for one in lost.addresses if one.interface == need.name]
+        if taken := [one.address for one in had if world.ledger.holder(one.address) not in (None, vm.uid)]:
+            detail = f"Its guest, whose record was lost, has {taken[0]}, which another VirtualMachine was given since"
+            return conditions.false("Scheduled", "AddressTaken", detail)
+        if had:
+            addresses += had
+            continue
+        address = _address(world, vm, need, [placed.address for placed in addresses])
+        if address is None:
+            pools = ", ".join(pool.name for pool in need.pools)
+            detail = f"No address is free for interface {need.name}: IPPools {pools} are full"
+            return conditions.false("Scheduled", "PoolExhausted", detail)
+        addresses.append(virtualmachine.PlacedAddress(interface=need.name, address=address))
+    return tuple(addresses)
+
+
 def _address(world: World, vm: VirtualMachine, need: resolve.InterfaceNeed, chosen: Sequence[str]) -> str | None:
     """The address that the interface has already, or the first free one of its pools."""
     for obj in world.store.by(ALLOCATIONS.plural, OWNER, f"{vm.namespace}/{vm.name}"):
         if obj["spec"]["owner"]["uid"] == vm.uid and obj["spec"]["interface"] == need.name:
             return str(obj["spec"]["address"])
     for pool in need.pools:
-        address = allocate.allocate(
-            pool.prefixes, lambda one: one in chosen or world.ledger.holder(one) not in (None, vm.uid)
-        )
+        address = allocate.allocate(pool.prefixes, lambda one: one in chosen or _is_anothers(world, vm, one))
         if address is not None:
             return address
     return None
+
+
+def _is_anothers(world: World, vm: VirtualMachine, address: str) -> bool:
+    """Whether another VirtualMachine has the address, or is about to, or its guest has that was lost."""
+    return any(one not in (None, vm.uid) for one in (world.ledger.holder(address), world.orphans.holder(address)))

@@ -30,7 +30,8 @@ async def begin(world: World) -> None:
         world.store.put(CLOUDS, raw)
     one = objects.parsed(raw, cloud.CloudSpec, cloud.CloudStatus)
     _take_up(world, one)
-    if one.status.held_since and one.spec.deletion_guard.release != one.status.held_since:
+    if one.status.held_since:
+        # Also where a person has released them meanwhile: then the first look at the Cloud lets all of them go.
         for obj in _bereft(world):
             world.guard.hold(obj["spec"]["owner"]["uid"], time.monotonic())
 
@@ -77,6 +78,7 @@ def _observed(world: World, one: conclude.Cloud) -> conclude.Observed:
         held_since=_since(world, one),
         hosts=len(hosts),
         hosts_not_ready=tuple(sorted(key.name for key in hosts if not world.heartbeats.fact(key.name).holds)),
+        orphans=world.orphans.counts,
     )
 
 

@@ -67,4 +67,8 @@ def _age(lease: kube.Object, wall: datetime.datetime) -> float:
     renewed = lease.get("spec", {}).get("renewTime")
     if not renewed:
         return math.inf
-    return max((wall - conditions.parsed(renewed)).total_seconds(), 0.0)
+    try:
+        return max((wall - conditions.parsed(renewed)).total_seconds(), 0.0)
+    except ValueError:
+        # The API server takes times that no calendar of ours has, such as those of the year 0.
+        return math.inf

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from corral import kube
 from corral.api import objects
 from corral.api.v1alpha1 import host
@@ -12,6 +14,8 @@ from corral.resolve import instance as resolve_instance
 
 AGENT_ROLE = "corral-agent"
 """The ClusterRole that an agent has in its host's namespace, and nowhere else."""
+
+log = structlog.get_logger(__name__)
 
 
 def agent_user(name: str) -> str:
@@ -37,8 +41,41 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
         agent=world.heartbeats.fact(one.name), state=said if said.observed_generation >= 0 else None
     )
     status, look_again = conclude.conclude(one, observed, world.clock())
+    if status.orphans != one.status.orphans:
+        world.tell(CLOUD_KEY, 0.0)
     await world.write_status(HOSTS, raw, status)
     return look_again
+
+
+def connected(world: World) -> dict[str, bool]:
+    """Every Host, and whether it was last said of its agent that it answers."""
+    said = {key.name: raw.get("status", {}).get("conditions", ()) for key, raw in world.store.all(HOSTS.plural)}
+    return {
+        name: any(one.get("type") == "AgentConnected" and one.get("status") == "True" for one in told)
+        for name, told in said.items()
+    }
+
+
+async def mend(world: World) -> None:
+    """Give back to every agent the rights that somebody took from it. Raises `kube.ApiError`."""
+    for key, _ in world.store.all(HOSTS.plural):
+        namespace = resolve_instance.namespace(key.name)
+        if world.store.get(kube.Key(HOST_STATES.plural, namespace, key.name)) is None:
+            continue
+        if await world.api.get(kube.ROLE_BINDINGS, namespace, AGENT_ROLE) is None:
+            log.warning("an agent's rights were gone, and are given back", host=key.name)
+            await _create(world, kube.ROLE_BINDINGS, _binding(namespace, key.name))
+
+
+def has_answered(world: World, name: str, asked: str) -> bool:
+    """Whether this host has answered the roll call `asked`; one that is no Host any more need not."""
+    if world.store.get(kube.Key(HOSTS.plural, "", name)) is None:
+        return True
+    state = world.store.get(kube.Key(HOST_STATES.plural, resolve_instance.namespace(name), name))
+    if state is None or state["spec"].get("rollCall") != asked:
+        return False
+    status = state.get("status", {})
+    return "marks" not in status and int(status.get("observedGeneration", -1)) >= int(state["metadata"]["generation"])
 
 
 async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
@@ -47,8 +84,8 @@ async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
     spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor).wire()
     state = await world.current(HOST_STATES, kube.Key(HOST_STATES.plural, namespace, one.name))
     if state is not None:
-        # Marks are for life: with a Cloud or Host that was made anew, every guest here would be a stranger's.
-        spec |= {mark: state["spec"][mark] for mark in ("cloud", "host")}
+        spec |= _marks(state, cloud)
+        spec["rollCall"] = world.roll_call.asks or state["spec"].get("rollCall", "")
     if state is None:
         await _create(
             world, kube.NAMESPACES, {"metadata": {"name": namespace, "labels": {"corral.dev/host": one.name}}}
@@ -63,6 +100,17 @@ async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
             state = await world.api.patch(HOST_STATES, state, {"spec": kube.merge_patch(state["spec"], spec)})
     world.store.put(HOST_STATES, state)
     return state
+
+
+def _marks(state: kube.Object, cloud: str) -> dict[str, str]:
+    """Marks are for life: with a Cloud or Host that was made anew, every guest there would be a stranger's.
+
+    A HostState that was lost and made anew learns them from its agent, where they are of this Cloud.
+    """
+    told = objects.status_of(state, host.HostStateStatus).marks
+    if told is not None and told.cloud == cloud:
+        return {"cloud": told.cloud, "host": told.host}
+    return {mark: state["spec"][mark] for mark in ("cloud", "host")}
 
 
 async def _create(world: World, where: kube.Collection, obj: kube.Object) -> None:

@@ -37,7 +37,7 @@ class Ledger:
         self._reserved: dict[str, tuple[tuple[str, int], tuple[str, ...]]] = {}
         self._stored: set[tuple[str, int]] = set()
         self._holders: dict[str, str] = {}
-        self._reserved_addresses: dict[str, str] = {}
+        self._claims: defaultdict[str, dict[str, None]] = defaultdict(dict)
         objects.listen(self._changed)
 
     def memory_taken(self, host: str) -> int:
@@ -46,7 +46,7 @@ class Ledger:
 
     def holder(self, address: str) -> str | None:
         """The uid of the VirtualMachine that has this address, or is about to."""
-        return self._holders.get(address) or self._reserved_addresses.get(address)
+        return self._holders.get(address) or next(iter(self._claims.get(address, ())), None)
 
     def reserve(self, uid: str, epoch: int, charge: Charge, addresses: tuple[str, ...]) -> None:
         """Count this as taken until `release`; a new reservation of the same uid takes the old one's place."""
@@ -54,7 +54,8 @@ class Ledger:
         self._reserved[uid] = ((uid, epoch), addresses)
         if (uid, epoch) not in self._charges:
             self._charge((uid, epoch), charge)
-        self._reserved_addresses |= dict.fromkeys(addresses, uid)
+        for address in addresses:
+            self._claims[address][uid] = None
 
     def release(self, uid: str) -> None:
         """The claim is over: what it became is counted by what is in the store."""
@@ -65,8 +66,10 @@ class Ledger:
         if key not in self._stored:
             self._charge(key, None)
         for address in addresses:
-            if self._reserved_addresses.get(address) == uid:
-                del self._reserved_addresses[address]
+            claims = self._claims[address]
+            claims.pop(uid, None)
+            if not claims:
+                del self._claims[address]
 
     def _changed(self, key: kube.Key, old: kube.Object | None, new: kube.Object | None) -> None:
         if key.plural == self._instances:

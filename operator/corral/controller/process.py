@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
-from corral import deadlines, kube, periodic, store, watching
+from corral import deadlines, history, kube, metrics, periodic, scrape, store, watching
 from corral import queue as queues
 from corral.api import objects, v1alpha1
 from corral.controller import (
@@ -18,11 +21,15 @@ from corral.controller import (
     claim,
     cloud,
     dependents,
+    fleet,
     guard,
     heartbeats,
     host,
+    leader,
     ledger,
     offers,
+    orphans,
+    rollcall,
     sweep,
     virtualmachine,
 )
@@ -58,20 +65,25 @@ COLLECTIONS = tuple(kube.collection(resource) for resource in v1alpha1.RESOURCES
 _COLLECTION_OF = {where.plural: where for where in COLLECTIONS}
 _EXPECTED = (kube.ApiUnavailable, kube.ApiConflict, kube.ApiRefused)
 _ASKED_EVERY = 2.0
+_NOT_KNOWN, _NOT_FOUND = 401, 404
 _ONE_BY_ONE = 0.05
 """Seconds in which what vanishes together is told of once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the API is, and how often what is looked at; times are in seconds."""
+    """Where the API is, and how often what is looked at; times are in seconds. `metrics` is where they are served."""
 
     kubeconfig: str | None = None
     liveness: str | None = None
+    metrics: str | None = None
     sweep_every: float = 600.0
     heartbeats_every: float = 10.0
     silent_after: float = deadlines.AGENT_SILENT_AFTER
+    roll_call_within: float = deadlines.ROLL_CALL
     workers: int = 16
+    lease: leader.Times = field(default_factory=leader.Times)
+    watches: watching.Settings = field(default_factory=watching.Settings)
 
 
 Connect = Callable[[str | None], Awaitable[kube.Kube]]
@@ -84,19 +96,78 @@ async def connect(kubeconfig: str | None) -> kube.Kube:
 
 async def run(settings: Settings, stop: asyncio.Event, *, connect: Connect = connect) -> None:
     """Run until `stop` is set; then leave everything as it is and close."""
+    counted = metrics.Metrics()
     api = await connect(settings.kubeconfig)
+    api.count(counted)
     try:
-        world = make_world(api, silent_after=settings.silent_after)
-        queue: queues.Queue[kube.Key] = queues.Queue(
-            lambda key: reconcile(world, key),
-            queues.Settings(workers=settings.workers),
-            expected=_EXPECTED,
-        )
-        world.tell = queue.add
-        if await _begin(world, stop):
-            await _serve(world, queue, settings, stop)
+        async with scrape.serving(settings.metrics, counted.registry):
+            await _take_turns(api, settings, stop, counted)
     finally:
         await api.close()
+
+
+async def _take_turns(api: kube.Kube, settings: Settings, stop: asyncio.Event, counted: metrics.Metrics) -> None:
+    """Stand by and lead in turns, each time with a world of its own, until `stop` is set."""
+    lease = await connect(settings.kubeconfig)
+    try:
+        leadership = leader.Leadership(lease, leader.identity(), settings.lease)
+        api.fence(leadership.may_write)
+        while not stop.is_set():
+            standby = _stand_by(api, settings, stop)
+            if await _first_of(leadership.acquire(), standby, stop.wait()):
+                try:
+                    await _first_of(_lead(api, settings, stop, counted), leadership.keep())
+                finally:
+                    counted.fleet = None
+                    await leadership.release()
+    finally:
+        await lease.close()
+
+
+async def _first_of(*works: Coroutine[Any, Any, Any]) -> bool:
+    """Work on all until one ends, and end the others; whether it was the first one. Raises what ended it."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        first = tasks[0].done()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+    return first
+
+
+async def _stand_by(api: kube.Kube, settings: Settings, stop: asyncio.Event) -> None:
+    """Answer the probe, and watch nothing."""
+    if settings.liveness is not None:
+        await watching.watch(api, (), lambda *_: None, watching.Settings(liveness=settings.liveness), stop)
+    await stop.wait()
+
+
+async def _lead(api: kube.Kube, settings: Settings, stop: asyncio.Event, counted: metrics.Metrics) -> None:
+    world = make_world(api, silent_after=settings.silent_after, roll_call_within=settings.roll_call_within)
+    queue: queues.Queue[kube.Key] = queues.Queue(
+        lambda key: _reconcile(world, key),
+        queues.Settings(workers=settings.workers),
+        expected=_EXPECTED,
+        ended=lambda key, outcome, seconds: counted.reconciled(key.plural, outcome, seconds),
+    )
+    world.tell = queue.add
+    counted.follow(lambda: queue.depth, lambda: queue.oldest)
+    counted.fleet = lambda: fleet.look(world)
+    if await _begin(world, stop):
+        await _serve(world, queue, settings, stop)
+
+
+async def _reconcile(world: World, key: kube.Key) -> float | None:
+    try:
+        return await reconcile(world, key)
+    except kube.ApiFenced:
+        # Where another leads by now, this queue is gone by then.
+        return _ASKED_EVERY
 
 
 async def reconcile(world: World, key: kube.Key) -> float | None:
@@ -108,12 +179,28 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
         if seen is not None:
             await world.write_not_understood(_COLLECTION_OF[key.plural], seen, str(error))
         return None
+    except kube.ApiRefused as error:
+        with contextlib.suppress(kube.ApiError):
+            await _tell_refusal(world, key, error)
+        raise
+
+
+async def _tell_refusal(world: World, key: kube.Key, error: kube.ApiRefused) -> None:
+    """On the object itself, where people look; unless what was to be written is only gone, or we are not known."""
+    seen = world.store.get(key)
+    is_gone = error.status == _NOT_FOUND and not error.request.startswith("POST")
+    told = error.status != _NOT_KNOWN and not is_gone
+    if seen is not None and told and not world.store.is_doubtful(key):
+        await world.write_refused(_COLLECTION_OF[key.plural], seen, error.message)
 
 
 async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings, stop: asyncio.Event) -> None:
     listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
+    ended = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         background = [
+            tasks.create_task(world.history.ends(stop, ended)),
+            tasks.create_task(world.history.keep()),
             tasks.create_task(periodic.after_lists(listed, lambda where: _sweep_one(world, where))),
             tasks.create_task(queue.run()),
             tasks.create_task(periodic.every(settings.heartbeats_every, lambda: agents.look(world))),
@@ -123,9 +210,10 @@ async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings
             world.api,
             v1alpha1.RESOURCES,
             lambda where, event, obj: deliver(world, where, event, obj),
-            watching.Settings(liveness=settings.liveness),
-            stop,
+            dataclasses.replace(settings.watches, liveness=settings.liveness),
+            ended,
             listed=listed.put_nowait,
+            resumed=world.history.resumed,
         )
         for task in background:
             task.cancel()
@@ -146,7 +234,12 @@ async def _begin(world: World, stop: asyncio.Event) -> bool:
     return False
 
 
-def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_AFTER) -> World:
+def make_world(
+    api: kube.Kube,
+    *,
+    silent_after: float = deadlines.AGENT_SILENT_AFTER,
+    roll_call_within: float = deadlines.ROLL_CALL,
+) -> World:
     """An empty world around this connection."""
     known = store.Store()
     for plural in (INSTANCES.plural, ALLOCATIONS.plural):
@@ -156,6 +249,7 @@ def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_A
     world = World(
         api=api,
         store=known,
+        history=history.History(api, known),
         ledger=ledger.Ledger(
             known,
             machines=VMS.plural,
@@ -163,6 +257,8 @@ def make_world(api: kube.Kube, *, silent_after: float = deadlines.AGENT_SILENT_A
             allocations=ALLOCATIONS.plural,
             host_prefix=resolve_instance.namespace(""),
         ),
+        orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=resolve_instance.namespace("")),
+        roll_call=rollcall.RollCall(time.monotonic, roll_call_within),
         guard=guard.Guard(),
         heartbeats=heartbeats.Heartbeats(silent_after),
         clock=lambda: datetime.datetime.now(datetime.UTC),
@@ -176,6 +272,7 @@ async def fill(world: World) -> None:
     await sweep.fill(world, COLLECTIONS)
     await cloud.begin(world)
     await agents.look(world)
+    world.roll_call.begin(host.connected(world))
     for _, vm in world.store.all(VMS.plural):
         claim.recall(world, vm)
     keys: dict[kube.Key, None] = {CLOUD_KEY: None}
@@ -199,8 +296,10 @@ def deliver(world: World, where: kube.Collection, event: str | None, obj: kube.O
 
 
 def _lost(world: World, key: kube.Key, obj: kube.Object) -> None:
-    if key.plural == INSTANCES.plural and world.guard.forget(obj["spec"]["owner"]["uid"]):
-        world.tell(CLOUD_KEY, 0.0)
+    if key.plural == INSTANCES.plural:
+        world.user_data.discard(obj["metadata"]["uid"])
+        if world.guard.forget(obj["spec"]["owner"]["uid"]):
+            world.tell(CLOUD_KEY, 0.0)
     for dependent in dependents.after_loss(world, key, obj):
         world.tell(dependent, _ONE_BY_ONE)
 
@@ -213,6 +312,7 @@ async def _settle(world: World, key: kube.Key) -> None:
 
 async def _sweep(world: World) -> None:
     await sweep.sweep(world, COLLECTIONS)
+    await host.mend(world)
 
 
 async def _sweep_one(world: World, where: kube.Collection) -> None:

@@ -36,6 +36,7 @@ async def _sweep(world: World, where: kube.Collection) -> int:
     listed: dict[kube.Key, kube.Object] = {}
     async for page in world.api.pages(where, metadata_only=True):
         listed |= {kube.key_of(where, obj): obj for obj in page}
+    world.history.compare(before, listed)
     differing = 0
     for key, obj in before.items():
         if key not in listed or listed[key]["metadata"]["uid"] != obj["metadata"]["uid"]:
@@ -46,6 +47,8 @@ async def _sweep(world: World, where: kube.Collection) -> int:
         seen = world.store.get(key)
         if seen is None or version(seen) < version(obj):
             whole = await world.api.get(where, key.namespace or None, key.name)
+            if whole is not None:
+                world.history.took(where, whole)
             if whole is not None and world.store.put(where, whole):
                 differing += 1
                 for dependent in dependents(world, key, whole):

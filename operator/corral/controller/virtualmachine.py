@@ -11,12 +11,14 @@ from corral.api import objects
 from corral.api.v1alpha1 import instance, virtualmachine
 from corral.conclude import conditions
 from corral.conclude import virtualmachine as conclude
-from corral.controller import claim, removal
+from corral.controller import claim, removal, userdata
 from corral.controller.world import INSTANCES, OWNER, VMS, StoreLookup, World
 from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
 _ANEW = 0.05
+_SOON, _LATER = 0.1, 1.0
+"""Seconds between two looks at who has answered the roll call: at first, and when it takes its time."""
 
 VirtualMachine = conclude.VirtualMachine
 Instance = objects.Object[instance.InstanceSpec, instance.InstanceStatus]
@@ -32,7 +34,7 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
         return waiting
     vm = objects.parsed(raw, virtualmachine.VirtualMachineSpec, virtualmachine.VirtualMachineStatus)
     look_again = await _converge(world, vm)
-    return min((after for after in (waiting, look_again) if after is not None), default=None)
+    return _earlier(waiting, look_again)
 
 
 async def _converge(world: World, vm: VirtualMachine) -> float | None:
@@ -46,7 +48,12 @@ async def _converge(world: World, vm: VirtualMachine) -> float | None:
             standing = await _change(world, standing, resolve_instance.as_it_stands(vm, standing.spec))
         unmet = conditions.false("Scheduled", needs.reason, needs.detail)
         return await _conclude(world, vm, unmet, placement, standing)
-    if placement is None or (standing is None and not claim.fits(placement, needs)):
+    if standing is None and (silent := claim.awaited(world)):
+        return await _await(world, vm, placement, silent)
+    content = None if standing is not None else await userdata.read(world, vm)
+    if isinstance(content, conditions.Fact):
+        return _earlier(await _conclude(world, vm, content, placement, None), userdata.again(vm, world.clock()))
+    if placement is None or (standing is None and not claim.holds(world, vm, placement, needs)):
         chosen = claim.choose(world, vm, needs)
         if isinstance(chosen, conditions.Fact):
             return await _conclude(world, vm, chosen, None, None)
@@ -58,7 +65,25 @@ async def _converge(world: World, vm: VirtualMachine) -> float | None:
         standing = await _create(world, vm, needs, placement)
     standing = await _change(world, standing, resolve_instance.instance_spec(vm, needs, placement, standing.spec))
     world.ledger.release(vm.uid)
-    return await _conclude(world, vm, claim.placed(placement), placement, standing)
+    lacks = await userdata.ensure(world, vm, standing, content)
+    look_again = await _conclude(world, vm, lacks or claim.placed(placement), placement, standing)
+    return look_again if lacks is None else _earlier(look_again, userdata.again(vm, world.clock()))
+
+
+async def _await(
+    world: World, vm: VirtualMachine, placement: virtualmachine.Placement | None, silent: tuple[str, ...]
+) -> float | None:
+    """Nothing is placed before hosts have said what they run: a guest of this one may be on one of them."""
+    if world.roll_call.is_quiet:
+        return _SOON
+    others = f", nor have {len(silent) - 1} others" if len(silent) > 1 else ""
+    detail = f"Host {silent[0]} has not said yet what it runs{others}"
+    look_again = await _conclude(world, vm, conditions.false("Scheduled", "WaitingForHosts", detail), placement, None)
+    return _LATER if look_again is None else min(look_again, _LATER)
+
+
+def _earlier(*waits: float | None) -> float | None:
+    return min((after for after in waits if after is not None), default=None)
 
 
 def _standing(world: World, vm: VirtualMachine) -> Instance | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral import kube, store
+from corral import history, kube, store
 from corral.api import objects, schema
 from corral.api.v1alpha1 import (
     cloud,
@@ -23,7 +23,7 @@ from corral.api.v1alpha1 import (
 )
 from corral.api.v1alpha1 import conditions as api_conditions
 from corral.conclude import conditions
-from corral.controller import guard, heartbeats, ledger
+from corral.controller import guard, heartbeats, ledger, orphans, rollcall
 
 VMS = kube.collection(virtualmachine.RESOURCE)
 CLASSES = kube.collection(virtualmachineclass.RESOURCE)
@@ -80,11 +80,16 @@ class World:
 
     api: kube.Kube
     store: store.Store
+    history: history.History
     ledger: ledger.Ledger
+    orphans: orphans.Orphans
+    roll_call: rollcall.RollCall
     guard: guard.Guard
     heartbeats: heartbeats.Heartbeats
     clock: Callable[[], datetime.datetime]
     tell: Callable[[kube.Key, float], None] = field(default=lambda _key, _after: None)
+    user_data: set[str] = field(default_factory=set)
+    """Uids of the Instances that are known to need no copy of user data any more."""
 
     async def current(self, where: kube.Collection, key: kube.Key) -> kube.Object | None:
         """The object as it is; where the store has none, or doubts it, the API server's word counts."""
@@ -100,19 +105,42 @@ class World:
         self, where: kube.Collection, seen: Mapping[str, Any], status: schema.Observed, *, unchanged: bool = False
     ) -> None:
         """Write the status in one PATCH, or in none where it is there already; the store has it at once."""
+        await self._write_status(where, seen, status.wire(), unchanged=unchanged)
+
+    async def _write_status(
+        self, where: kube.Collection, seen: Mapping[str, Any], status: kube.Object, *, unchanged: bool = False
+    ) -> None:
         with self.doubting(where, seen):
-            written = await self.api.patch_status(where, seen, status.wire(), unchanged=unchanged)
+            written = await self.api.patch_status(where, seen, status, unchanged=unchanged)
         self.store.put(where, written)
+        if kube.is_overtaken(seen, written, status):
+            self.tell(kube.key_of(where, written), 0.0)
 
     async def write_not_understood(self, where: kube.Collection, seen: kube.Object, detail: str) -> None:
         """Say of an object that the API admitted, and we can't read, why nothing is done about it.
 
         The rest of its status stays.
         """
+        await self._tell(where, seen, conditions.not_understood(detail), ())
+
+    async def write_refused(self, where: kube.Collection, seen: kube.Object, detail: str) -> None:
+        """Say of an object that the API server refuses what has to be written for it. The rest of its status stays."""
+        said = objects.status_of(seen, _Conditions).conditions
+        kept = tuple(one for one in said if one.type not in conditions.SUMMARIES)
+        await self._tell(where, seen, conditions.refused(detail), kept)
+
+    async def _tell(
+        self,
+        where: kube.Collection,
+        seen: kube.Object,
+        facts: tuple[conditions.Fact, ...],
+        kept: tuple[api_conditions.Condition, ...],
+    ) -> None:
+        """Write these facts and the conditions that are kept, and leave the rest of the status as it is."""
         metadata = seen["metadata"]
         before = objects.status_of(seen, _Conditions).conditions
         told = conditions.written(
-            conditions.not_understood(detail),
+            facts,
             before,
             generation=metadata["generation"],
             now=self.clock(),
@@ -121,11 +149,9 @@ class World:
         status = {
             **seen.get("status", {}),
             "observedGeneration": metadata["generation"],
-            "conditions": [one.wire() for one in told],
+            "conditions": [one.wire() for one in (*kept, *told)],
         }
-        with self.doubting(where, seen):
-            written = await self.api.patch_status(where, seen, status)
-        self.store.put(where, written)
+        await self._write_status(where, seen, status)
 
     @contextlib.contextmanager
     def doubting(self, where: kube.Collection, seen: Mapping[str, Any]) -> Iterator[None]:

@@ -15,11 +15,17 @@ NAMESPACE = "corral-host-h1"
 
 
 class KeptApi(kube.Kube):
-    """Instances by name; `writes` are the bodies that were taken, in order."""
+    """Instances by name; `writes` are the bodies that were taken, in order, `asked` how many were sent.
+
+    While it is `away` it takes none; `fail_next` is what the next one fails with.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, kube.Object] = {}
         self.writes: list[kube.Object] = []
+        self.asked = 0
+        self.away = False
+        self.fail_next: kube.ApiError | None = None
         self._version = 100
 
     def put(self, name: str = "i", uid: str = "iu", **changes: Any) -> kube.Object:
@@ -56,6 +62,8 @@ class KeptApi(kube.Kube):
     async def patch(
         self, where: kube.Collection, seen: Mapping[str, Any], body: kube.Object, *, subresource: str | None = None
     ) -> kube.Object:
+        self.asked += 1
+        self._fail()
         obj = self.objects.get(seen["metadata"]["name"])
         if obj is None or obj["metadata"]["uid"] != seen["metadata"]["uid"]:
             raise kube.ApiRefused("PATCH", "not found", 404)
@@ -67,6 +75,13 @@ class KeptApi(kube.Kube):
         if "deletionTimestamp" in merged["metadata"] and not merged["metadata"]["finalizers"]:
             del self.objects[merged["metadata"]["name"]]
         return merged
+
+    def _fail(self) -> None:
+        failure, self.fail_next = self.fail_next, None
+        if failure is None and self.away:
+            failure = kube.ApiUnavailable("PATCH", "the API server does not answer")
+        if failure is not None:
+            raise failure
 
     def _keep(self, obj: kube.Object) -> kube.Object:
         self._version += 1

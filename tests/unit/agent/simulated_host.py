@@ -90,10 +90,19 @@ class Host:
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
     woken: list[str] = field(default_factory=list)
+    put_back: list[str] = field(default_factory=list)
+    """The rooms in which something was put back."""
+
+    secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Secrets of the host's namespace, by name."""
+
+    async def read_secret(self, name: str) -> dict[str, Any] | None:
+        return self.secrets.get(name)
 
     def rooms(self) -> rooms.Rooms:
         """The rooms as a process that just started sees them."""
-        self.routing.index = self.links.index
+        self.routing.index = self.machine.index = self.links.index
+        self.links.held = self.machine.holds
         folder = self.state
         return rooms.Rooms(
             hypervisor.Simulated(hypervisor_port.Settings(CLOUD, HOST), machine=self.machine, fail_at=self._ask),
@@ -126,8 +135,10 @@ class Agent:
             self.made = dataclasses.replace(self.made, images=images)
         self.memory = memory.Memory()
         self.fetches = fetches.Fetches(self.made.images, host.woken.append, lambda: host.now)
-        marks = desired.Host(CLOUD, HOST, f"{host.state}/console")
-        self.guests = guest.Guests(self.made, marks, self.fetches, lambda: host.now)
+        marks = desired.Host(CLOUD, HOST, f"{host.state}/console", f"{host.state}/uefi")
+        self.guests = guest.Guests(
+            self.made, marks, self.fetches, lambda: host.now, host.read_secret, put_back=host.put_back.append
+        )
 
     async def converge(self, wanted: instance.InstanceSpec, passes: int = 1) -> conclude.Outcome:
         """So many passes, each with whatever was fetched since the one before."""

@@ -20,7 +20,7 @@ HELD = {
     ("b" * 64, image.Format.BLOB): image.Held("b" * 64, image.Format.BLOB, "/i/b.blob", 10, 10),
     ("c" * 64, image.Format.BLOB): image.Held("c" * 64, image.Format.BLOB, "/i/c.blob", 10, 10),
 }
-HOST = desired.Host("c10d", "4057", "/state/console")
+HOST = desired.Host("c10d", "4057", "/state/console", "/state/uefi")
 FILES = desired.Files({"root": "/d/root.qcow2", "data": "/d/data.qcow2"}, "qcow2", "/s/seed.iso")
 TAPS = (desired.tap_name(OWNER, "eth0"), desired.tap_name(OWNER, "eth1"))
 
@@ -72,7 +72,7 @@ def test_there_is_no_domain_before_its_kernel_is_held() -> None:
 
 
 def test_the_first_interface_leads_out_and_every_address_stands_alone() -> None:
-    assert desired.seed_of(spec()) == seed.Seed(
+    assert desired.seed_of(spec(), "#cloud-config\n") == seed.Seed(
         owner=OWNER,
         instance_id="web-1",
         hostname="web",

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corral.agent import power
 from corral.conclude import instance as conclude
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
@@ -70,13 +72,136 @@ async def test_a_guest_that_was_killed_is_back_in_the_same_pass() -> None:
     assert state(host) == "Running"
 
 
-async def test_what_was_taken_away_by_hand_is_put_back() -> None:
-    host, agent = await running()
+def lost_tap(host: Host) -> None:
     host.links.drop(next(iter(host.links.interfaces)))
-    host.seeds.seeds.clear()
+
+
+def lost_routes(host: Host) -> None:
+    host.routing.lose(next(iter(host.routing.by_interface)))
+
+
+def lost_seed(host: Host) -> None:
+    host.seeds.put(OWNER, None)
+
+
+def renamed_disk(host: Host) -> None:
+    host.pool.rename(OWNER, "root")
+
+
+def ended(host: Host) -> None:
+    host.machine.end(OWNER)
+
+
+def undefined(host: Host) -> None:
+    host.machine.guests[OWNER].persistent = None
+
+
+@pytest.mark.parametrize(
+    ("disturb", "rooms"),
+    [
+        (lost_tap, ["hypervisor", "link", "routing"]),
+        (lost_routes, ["routing"]),
+        (lost_seed, ["seed"]),
+        (renamed_disk, ["storage"]),
+        (ended, ["hypervisor"]),
+        (undefined, ["hypervisor"]),
+    ],
+)
+async def test_what_was_changed_by_hand_is_put_back_and_counted(
+    disturb: Callable[[Host], None], rooms: list[str]
+) -> None:
+    host, agent = await running()
     assert (await agent.converge(spec())).holds
-    assert len(host.links.interfaces) == 2
-    assert OWNER in host.seeds.seeds
+    assert host.put_back == [], "what a guest gets first was never there before"
+    before = stands(host)
+
+    disturb(host)
+    assert (await agent.converge(spec())).holds
+    assert stands(host) == before
+    assert host.put_back == rooms
+
+    taken = host.steps
+    assert (await agent.converge(spec())).holds
+    assert (host.steps, host.put_back) == (taken, rooms)
+
+    disturb(host)
+    assert (await Agent(host).converge(spec())).holds
+    assert host.put_back == rooms, "an agent that just began can't know what was there before"
+
+
+def stands(host: Host) -> object:
+    """What the guest has, without what differs from one time to the next."""
+    guest = host.machine.guests[OWNER]
+    return (
+        guest.persistent,
+        guest.state,
+        {name: host.machine.holds(name) for name in host.links.interfaces},
+        {name: (set(one.prefixes), dict(one.macs)) for name, one in host.routing.by_interface.items()},
+        dict(host.seeds.seeds),
+        {owner: dict(disks) for owner, disks in host.pool.disks.items()},
+    )
+
+
+async def test_a_change_of_the_spec_is_not_counted() -> None:
+    host, agent = await running()
+    agent.memory.take_up(1)
+    assert (await agent.converge(spec())).holds
+    agent.memory.take_up(2)
+    assert (await agent.converge(spec(cpu=4))).holds
+    agent.memory.take_up(3)
+    assert (await agent.converge(spec(cpu=4, runStrategy="Halted"))).holds
+    assert host.put_back == []
+
+
+async def test_a_guest_whose_tap_was_made_anew_gets_its_nic_again_and_runs_on() -> None:
+    host, agent = await running()
+    pid = host.machine.guests[OWNER].pid
+    tap = next(iter(host.links.interfaces))
+    lost_tap(host)
+    assert (await agent.converge(spec())).holds
+    assert host.machine.holds(tap)
+    assert host.machine.guests[OWNER].pid == pid
+
+
+async def test_a_nic_that_does_not_hold_its_tap_is_not_plugged_in_again_and_again() -> None:
+    host, agent = await running()
+    host.links.held = lambda _: False
+    for _ in range(3):
+        taken = host.steps
+        outcome = await agent.converge(spec())
+        assert (outcome.hypervisor.reason, outcome.hypervisor.look_again) == ("HypervisorFailed", 5.0)
+        assert host.steps == taken + 2, "each of two NICs once"
+        assert (await agent.converge(spec())).hypervisor.reason == "HypervisorFailed"
+        assert host.steps == taken + 2
+        host.now += power.REPLUGGED_EVERY
+    host.links.held = host.machine.holds
+    assert (await agent.converge(spec())).holds
+
+
+@pytest.mark.parametrize("strategy", ["Always", "Halted"])
+async def test_a_disk_that_is_gone_is_never_made_anew(strategy: str) -> None:
+    host, agent = await running()
+    assert (await agent.converge(spec(runStrategy=strategy))).holds
+    host.pool.lose(OWNER, "data")
+    for one in (agent, Agent(host)):
+        outcome = await one.converge(spec(runStrategy=strategy))
+        assert (outcome.storage.reason, outcome.storage.retry) == ("DiskMissing", False)
+        assert f"/state/disks/{OWNER}/data.qcow2" in outcome.storage.detail
+        assert outcome.power_state == ("Running" if strategy == "Always" else "ShutOff")
+    assert set(host.pool.disks[OWNER]) == {"root"}
+    assert (await agent.remove()).holds
+    assert host.empty()
+
+
+async def test_a_guest_that_is_off_is_not_known_by_disks_that_it_never_had() -> None:
+    host = Host()
+    agent = Agent(host)
+    halted = spec(runStrategy="Halted", boot=None)
+    first = await agent.converge(halted)
+    assert (first.storage.reason, state(host)) == ("WaitingForEarlier", None)
+    await agent.fetched()
+    assert (await agent.converge(halted)).holds
+    assert (set(host.pool.disks[OWNER]), state(host)) == ({"root", "data"}, "ShutOff")
 
 
 async def test_a_halted_guest_is_off_without_network_and_keeps_its_disks_and_seed() -> None:

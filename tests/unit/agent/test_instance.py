@@ -3,13 +3,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime
+import pathlib
 from typing import Any
 
 import pytest
+import structlog.testing
 
 from corral import kube, store
 from corral.agent import instance
 from corral.agent.instance import INSTANCES, OWNER, Clock, Instances
+from corral.agent.kept import Kept
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.hypervisor import plan as hypervisor_plan
@@ -22,6 +25,13 @@ from .simulated_host import OWNER as UID
 from .simulated_host import Agent, Host, nothing_fails, wire
 
 BEGIN = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """What a test keeps, goes with it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def key(name: str = "i") -> kube.Key:
@@ -38,7 +48,7 @@ class Process:
         self.agent = Agent(host, images)
         self.fill()
         clock = Clock(lambda: host.now, lambda: BEGIN + datetime.timedelta(seconds=host.now - 1000.0))
-        self.instances = Instances(api, self.store, self.agent.guests, "h1", clock)
+        self.instances = Instances(api, self.store, self.agent.guests, Kept("kept"), "h1", clock)
 
     def fill(self) -> None:
         for obj in self.api.objects.values():
@@ -258,6 +268,147 @@ async def test_progress_is_told_every_five_seconds() -> None:
     await process.agent.fetches.close()
 
 
+async def test_an_instance_is_kept_before_anything_is_made_for_it_and_forgotten_after_all_is_gone() -> None:
+    process = begun()
+    kept_at_first_step: list[int] = []
+
+    def watched(_step: object) -> None:
+        kept_at_first_step.append(len(list(Kept("kept").all())))
+
+    process.host.fail_at = watched
+    await process.look()
+    assert kept_at_first_step[0] == 1
+    process.store.put(INSTANCES, process.api.mark_deleted())
+    process.api.fail_next = kube.ApiUnavailable("PATCH", "away")
+    with pytest.raises(kube.ApiUnavailable):
+        await process.look()
+    assert process.host.empty()
+    assert list(Kept("kept").all()) == []
+    assert process.api.objects["i"]["metadata"]["finalizers"]
+    await process.look()
+    assert process.api.objects == {}
+    assert list(Kept("kept").all()) == []
+
+
+async def test_what_is_being_removed_is_kept_as_that() -> None:
+    process = await ready()
+    process.host.machine.obeys_power_button = False
+    process.store.put(INSTANCES, process.api.mark_deleted())
+    await process.look()
+    (one,) = Kept("kept").all()
+    assert "deletionTimestamp" in one["metadata"]
+
+
+async def test_a_disk_that_keeps_nothing_keeps_no_guest_from_running(folder: pathlib.Path) -> None:
+    (folder / "kept").write_text("no folder")
+    await ready()
+
+
+async def test_an_api_server_that_is_away_is_told_once_and_later_all_that_was_missed() -> None:
+    process = await ready()
+    process.host.machine.obeys_power_button = False
+    process.api.away = True
+    process.api.put(runStrategy="Halted")
+    process.fill()
+    with structlog.testing.capture_logs() as said:
+        for _ in range(6):
+            process.host.now += 10.0
+            wait = await process.look()
+            assert wait is not None
+            assert wait <= 15.0
+    assert len([line for line in said if "status" in line["event"]]) == 1
+    # Nobody could be told, and it was done all the same.
+    assert process.host.machine.guests[UID].state is hypervisor.State.SHUT_OFF
+    assert len(process.api.writes) == 1
+    process.api.away = False
+    process.host.now += 15.0
+    await process.look()
+    assert process.conditions()["Ready"] == ("True", "Halted")
+
+
+async def test_while_the_api_server_is_away_nobody_waits_for_it_twice() -> None:
+    process = await ready()
+    process.host.machine.end(UID)
+    process.api.away = True
+    process.api.put(terminationGracePeriodSeconds=5)
+    process.fill()
+    for _ in range(20):
+        process.host.now += 0.1
+        await process.look()
+    assert process.api.asked <= 4
+
+
+async def rebooted(before: Process) -> Process:
+    """An agent that finds nothing of its guest's life, and no API server: only what was kept."""
+    before.host.machine.end(UID)
+    _lose_taps(before.host)
+    process = Process(before.host, KeptApi())
+    process.api.away = True
+    process.instances.is_current = False
+    for obj in Kept("kept").all():
+        process.store.put(INSTANCES, obj)
+    return process
+
+
+async def test_without_api_server_a_guest_is_started_that_may_be() -> None:
+    process = begun(startWithoutAPI=True)
+    await process.look()
+    await process.look()
+    process = await rebooted(process)
+    await process.look()
+    assert process.host.machine.guests[UID].state is hypervisor.State.RUNNING
+    assert len(process.host.links.interfaces) == 2
+
+
+@pytest.mark.parametrize("changes", [{}, {"runStrategy": "Halted"}, {"runStrategy": "Halted", "startWithoutAPI": True}])
+async def test_without_api_server_no_other_guest_is_started(changes: dict[str, Any]) -> None:
+    process = begun(**changes)
+    await process.look()
+    await process.look()
+    process = await rebooted(process)
+    await process.look()
+    assert process.host.machine.guests[UID].state is hypervisor.State.SHUT_OFF
+    assert not process.host.links.interfaces
+
+
+async def test_without_api_server_a_running_guest_is_kept_as_it_should_be() -> None:
+    before = await ready()
+    process = Process(before.host, before.api)
+    process.instances.is_current = False
+    _lose_taps(process.host)
+    await process.look()
+    assert len(process.host.links.interfaces) == 2
+
+
+async def test_without_api_server_nothing_is_removed_that_was_being_removed() -> None:
+    process = begun(startWithoutAPI=True)
+    await process.look()
+    await process.look()
+    process.host.machine.obeys_power_button = False
+    process.store.put(INSTANCES, process.api.mark_deleted())
+    await process.look()
+    process = await rebooted(process)
+    steps = process.host.steps
+    process.host.now += 100.0
+    assert await process.look() is None
+    assert process.host.steps == steps
+    assert process.host.pool.disks
+
+
+async def test_what_the_api_server_knows_no_more_is_kept_and_not_started() -> None:
+    process = begun(startWithoutAPI=True)
+    await process.look()
+    await process.look()
+    process.api.objects.clear()
+    process.store.doubt(key())
+    await process.look()
+    process = await rebooted(process)
+    await process.look()
+    assert process.host.machine.guests[UID].state is hypervisor.State.SHUT_OFF
+    (one,) = Kept("kept").all()
+    assert one["spec"]["interfaces"] == wire()["interfaces"]
+
+
 class SlowImages:
     """A cache whose fetch reports when it is told to, and never ends."""
 
@@ -276,6 +427,11 @@ class SlowImages:
         self._done += 2**20
         if self._report is not None:
             self._report(image.Progress("a" * 64, self._done, 100 * 2**20))
+
+
+def _lose_taps(host: Host) -> None:
+    for name in list(host.links.interfaces):
+        host.links.drop(name)
 
 
 def _unreachable() -> errors.DriverError:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from corral import kube, queue, store
+from corral import history, kube, queue, store
 from corral.agent.host import HOST_STATES
 from corral.agent.instance import INSTANCES, OWNER
 from corral.agent.sync import Sync
@@ -28,7 +28,7 @@ class Woken(queue.Queue[kube.Key]):
 def begun() -> tuple[KeptApi, store.Store, Woken, Sync]:
     api, known, woken = KeptApi(), store.Store(), Woken()
     known.index("instances", OWNER, lambda obj: str(obj["spec"]["owner"]["uid"]))
-    return api, known, woken, Sync(api, known, woken, NAMESPACE, REPORT)
+    return api, known, woken, Sync(api, known, history.History(api, known, NAMESPACE), woken, REPORT)
 
 
 def key(name: str) -> kube.Key:

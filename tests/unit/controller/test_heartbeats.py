@@ -76,3 +76,12 @@ def test_a_lease_that_is_deleted_falls_silent() -> None:
     take(beats, lease(1), lease(1, host="h2"), now=0.0)
     assert take(beats, lease(2, host="h2"), now=SILENT) == {"h1"}
     assert fact(beats, "h2") == ("True", "Answering")
+
+
+def test_a_time_that_no_calendar_has_is_as_good_as_none() -> None:
+    beats = heartbeats.Heartbeats()
+    strange = lease(1)
+    strange["spec"]["renewTime"] = "0000-01-01T00:00:00.000000Z"
+    assert take(beats, strange, now=5.0) == set()
+    assert fact(beats) == ("Unknown", "AgentSilent")
+    assert take(beats, lease(2), now=6.0) == {"h1"}

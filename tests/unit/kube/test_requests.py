@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from kubernetes.aio import client
 
-from corral import kube
+from corral import kube, metrics
 
 from .scripted_server import serving
 
@@ -66,6 +67,23 @@ async def test_an_answer_that_is_no_json_is_unavailable() -> None:
     async with serving((200, "<html>please log in</html>")) as (api, _):
         with pytest.raises(kube.ApiUnavailable, match="no JSON"):
             await api.get(KITES, "park", "red")
+
+
+async def test_behind_a_fence_everything_is_read_and_nothing_is_written() -> None:
+    may_write = True
+    async with serving((200, SEEN), (200, SEEN)) as (api, server):
+        api.fence(lambda: may_write)
+        await api.patch(KITES, SEEN, {"spec": {}})
+        may_write = False
+        for write in (
+            api.create(KITES, {"metadata": {"namespace": "park", "name": "red"}}),
+            api.patch(KITES, SEEN, {"spec": {}}),
+            api.delete(KITES, SEEN),
+        ):
+            with pytest.raises(kube.ApiFenced, match="may not write now"):
+                await write
+        assert await api.get(KITES, "park", "red") == SEEN
+    assert [asked.method for asked in server.asked] == ["PATCH", "GET"]
 
 
 async def test_nobody_listens() -> None:
@@ -152,3 +170,51 @@ async def test_a_deletion_is_of_the_object_that_was_seen_and_gone_is_well() -> N
         with pytest.raises(kube.ApiConflict):
             await api.delete(KITES, SEEN)
     assert server.asked[0].body == {"preconditions": {"uid": "u1"}}
+
+
+async def read_all(api: kube.Kube) -> None:
+    async for _ in api.pages(KITES, "park"):
+        pass
+
+
+RED = {"metadata": {"namespace": "park", "name": "red"}}
+
+
+@pytest.mark.parametrize(
+    ("ask", "verb", "resource"),
+    [
+        (read_all, "list", "kites"),
+        (lambda api: api.get(KITES, "park", "red"), "get", "kites"),
+        (lambda api: api.create(KITES, RED), "create", "kites"),
+        (lambda api: api.patch(KITES, SEEN, {"spec": {}}), "patch", "kites"),
+        (lambda api: api.patch(KITES, SEEN, {"status": {}}, subresource="status"), "patch", "kites/status"),
+        (lambda api: api.delete(KITES, SEEN), "delete", "kites"),
+        # What a segment is says its place, not its word.
+        (lambda api: api.get(kube.LEASES, "park", "namespaces"), "get", "leases"),
+        (lambda api: api.get(kube.NAMESPACES, None, "park"), "get", "namespaces"),
+        (lambda api: api.create(kube.NAMESPACES, {"metadata": {"name": "park"}}), "create", "namespaces"),
+    ],
+)
+async def test_a_request_is_counted_as_rbac_names_it(
+    ask: Callable[[kube.Kube], Awaitable[object]], verb: str, resource: str
+) -> None:
+    counted = metrics.Metrics()
+    async with serving((200, {"items": [], "metadata": {}}), refusal(503)) as (api, _):
+        api.count(counted)
+        await ask(api)
+        with pytest.raises(kube.ApiUnavailable):
+            await ask(api)
+    labels = {"verb": verb, "resource": resource}
+    for code in ("200", "503"):
+        assert counted.registry.get_sample_value("corral_api_requests_total", labels | {"code": code}) == 1
+    assert counted.registry.get_sample_value("corral_api_request_seconds_count", {"verb": verb}) == 2
+
+
+async def test_a_lost_answer_is_counted_as_none() -> None:
+    counted = metrics.Metrics()
+    async with serving(None) as (api, _):
+        api.count(counted)
+        with pytest.raises(kube.ApiUnavailable):
+            await api.create(KITES, RED)
+    labels = {"verb": "create", "resource": "kites", "code": "unanswered"}
+    assert counted.registry.get_sample_value("corral_api_requests_total", labels) == 1

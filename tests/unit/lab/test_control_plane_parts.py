@@ -108,3 +108,10 @@ def test_the_cli_says_in_a_sentence_what_is_wrong_and_exits_with_1(tmp_path: Pat
     assert f"There is no lab in {tmp_path / 'none'}." in told.output
     assert "Next: Bring one up: `corral lab up`." in told.output
     assert runner.invoke(cli.app, ["down", "--dir", str(tmp_path / "none")]).exit_code == 0
+    for name, said in (
+        ("slackware", "There is no recipe of an image 'slackware'."),
+        ("debian-12", "There is no lab in"),
+    ):
+        told = runner.invoke(cli.app, ["image", name, "--dir", str(tmp_path / "none")])
+        assert told.exit_code == 1
+        assert said in told.output

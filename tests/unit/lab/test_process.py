@@ -91,6 +91,15 @@ def test_a_killed_child_is_not_found_and_leaves_no_zombie(daemon: process.Daemon
     assert process.start(daemon).pid != running.pid
 
 
+def test_kill_leaves_no_time_to_finish_and_may_be_repeated(tmp_path: Path) -> None:
+    deaf = process.Daemon("deaf", (sys.executable, "-c", _STUBBORN), tmp_path / "deaf.pid", tmp_path / "deaf.log")
+    running = process.start(deaf)
+    process.kill(deaf.pid_file)
+    process.kill(deaf.pid_file)
+    assert not _exists(running.pid)
+    assert process.find(deaf.pid_file) is None
+
+
 @pytest.mark.parametrize("content", ["", "12", "one two three", "1 2 3 4"])
 def test_a_broken_pid_file_names_nothing(tmp_path: Path, content: str) -> None:
     broken = tmp_path / "broken.pid"

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from corral_lab.guest import build, cpio
+from corral_lab.guest import build, cpio, debootstrap
 
 
 def test_the_archive_is_one_that_cpio_lists(tmp_path: pathlib.Path) -> None:
@@ -55,12 +55,14 @@ def test_only_sources_of_this_release_are_taken(tmp_path: pathlib.Path) -> None:
     (tmp_path / "sources.list.d/vendor.list").write_text("deb http://example.org/vendor stable main\n")
     (tmp_path / "sources.list.d/old.list.disabled").write_text("deb http://example.org/debian bookworm main\n")
 
-    found = build.apt_sources(tmp_path, "bookworm")
+    found = debootstrap.apt_sources(tmp_path, "bookworm")
 
     assert [path.name for path in found] == ["sources.list", "security.list", "debian.sources"]
 
 
-@pytest.mark.parametrize("script", ["up", "disks", "network", "power-button", "stop", "cgi/write", "cgi/power"])
+@pytest.mark.parametrize(
+    "script", ["up", "disks", "network", "plugged", "power-button", "stop", "cgi/write", "cgi/power"]
+)
 def test_the_scripts_are_shell(script: str) -> None:
     path = pathlib.Path(build.__file__).parent / "files" / script
 

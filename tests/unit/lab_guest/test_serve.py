@@ -24,7 +24,10 @@ def server(tmp_path: pathlib.Path) -> Iterator[serve.Server]:
     (folder / "inner").mkdir()
     (folder / "link").symlink_to(tmp_path / "secret")
     (tmp_path / "secret").write_text("no")
-    with serve.Server(("127.0.0.1", 0), folder) as running:
+    other = tmp_path / "more"
+    other.mkdir()
+    (other / "debian.qcow2").write_bytes(CONTENT[::-1])
+    with serve.Server(("127.0.0.1", 0), folder, other) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
@@ -47,6 +50,12 @@ def test_a_file_is_served_whole(server: serve.Server) -> None:
 
     assert (status, body) == (200, CONTENT)
     assert headers["Accept-Ranges"] == "bytes"
+
+
+def test_every_folder_is_served(server: serve.Server) -> None:
+    status, _, body = _ask(server, "GET", "/debian.qcow2")
+
+    assert (status, body) == (200, CONTENT[::-1])
 
 
 def test_head_tells_the_size_and_sends_nothing(server: serve.Server) -> None:

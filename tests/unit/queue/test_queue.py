@@ -223,6 +223,63 @@ def test_idle_is_when_nothing_is_ready_or_running() -> None:
     leaping_clock.run(main)
 
 
+def test_every_pass_is_told_with_what_came_of_it_and_how_long_it_took() -> None:
+    seen = Seen(None, Expected(), None, ValueError(), None, 3.0, takes=2.0)
+    ended: list[tuple[str, str, float]] = []
+
+    async def main() -> None:
+        settings = queue.Settings(workers=1, deadline=10.0, first_delay=1.0)
+        made = queue.Queue(
+            seen,
+            settings,
+            expected=(Expected,),
+            spread=lambda: 1.0,
+            ended=lambda key, outcome, seconds: ended.append((key, outcome, round(seconds, 3))),
+        )
+        async with working(made):
+            for key in ("a", "b", "c", "d"):
+                made.add(key)
+                await asyncio.sleep(20)
+            seen.takes = 60.0
+            made.add("e")
+            await asyncio.sleep(11)
+
+    leaping_clock.run(main)
+    assert ended == [
+        ("a", "done", 2.0),
+        ("b", "failed", 2.0),
+        ("b", "done", 2.0),
+        ("c", "defect", 2.0),
+        ("c", "done", 2.0),
+        ("d", "again", 2.0),
+        ("d", "done", 2.0),
+        ("e", "late", 10.0),
+    ]
+
+
+def test_the_oldest_is_who_waits_longest_for_a_worker() -> None:
+    seen = Seen(takes=4.0)
+
+    async def main() -> None:
+        waiting = make(seen)
+        assert waiting.oldest == 0
+        async with working(waiting):
+            waiting.add("a")
+            await asyncio.sleep(1)
+            waiting.add("b")
+            waiting.add("later", 50.0)
+            await asyncio.sleep(1)
+            waiting.add("c")
+            assert waiting.oldest == pytest.approx(1)
+            await asyncio.sleep(3)
+            # b has its turn.
+            assert waiting.oldest == pytest.approx(3)
+            await waiting.idle()
+            assert waiting.oldest == 0
+
+    leaping_clock.run(main)
+
+
 def test_when_it_ends_nothing_runs_and_no_timer_is_left() -> None:
     seen = Seen(takes=5.0)
 
