@@ -20,6 +20,7 @@ import typer
 from corral_lab import demo as tour
 from corral_lab import errors, paths, progress
 from corral_lab.guest import build as guest_build
+from corral_lab.guest import debian
 from corral_lab.lab import Lab, Options
 from corral_lab.programs import build
 
@@ -53,12 +54,30 @@ def up(
 
 @app.command()
 def prepare() -> None:
-    """Build what every lab needs into the cache: the control plane's programs, once a machine, and the guest image."""
+    """Build what labs need into the cache, once a machine: the control plane's programs, and the guest images."""
     with _sentences():
         steps = progress.Steps(rich.console.Console())
         cache = paths.Cache.find(os.environ)
         build.provide(cache, os.environ, steps)
         guest_build.provide(cache, steps)
+        if debian.can_be_built():
+            debian.provide(cache, steps)
+
+
+@app.command()
+def image(
+    name: Annotated[str, typer.Argument(help=f"The image's name: {debian.NAME}.")],
+    folder: Folder = _HERE,
+) -> None:
+    """Offer one more ClusterImage in a lab that is up; the first time it is built, in a minute and a half."""
+    with _sentences():
+        if name != debian.NAME:
+            raise errors.LabError(
+                f"There is no recipe of an image {name!r}.", next_step=f"Name one that there is: {debian.NAME}."
+            )
+        steps = progress.Steps(rich.console.Console())
+        _lab(folder).add_debian(steps)
+        steps.say(f"The ClusterImage {name} is there. Next: kubectl apply -f examples/vm-debian.yaml")
 
 
 @app.command()
@@ -81,6 +100,43 @@ def restart(folder: Folder = _HERE) -> None:
     """Start the controller and the agents anew, as after a change of their code. Guests run on."""
     with _sentences():
         _lab(folder).restart()
+
+
+@app.command()
+def reboot(
+    host: Annotated[str, typer.Argument(help="The host's name, such as h1.")],
+    folder: Folder = _HERE,
+) -> None:
+    """Cut a host's power and boot it again: its guests must come back by themselves."""
+    with _sentences():
+        lab = _lab(folder)
+        names = [one.name for one in lab.hosts()]
+        if host not in names:
+            raise errors.LabError(
+                f"The lab in {_short(lab.folder.root)} has no host {host!r}.",
+                next_step=f"Name one of {', '.join(names)}." if names else "Bring a lab up: `corral lab up`.",
+            )
+        lab.reboot(names.index(host) + 1)
+
+
+@app.command()
+def backup(
+    to: Annotated[Path, typer.Argument(help="A folder that is not there yet.")],
+    folder: Folder = _HERE,
+) -> None:
+    """Back up everything that the lab's API holds; the API is away for a moment, and guests run on."""
+    with _sentences():
+        _lab(folder).control_plane().backup(to.absolute(), progress.Steps(rich.console.Console()))
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(help="The folder that `corral lab backup` wrote.", metavar="FROM")],
+    folder: Folder = _HERE,
+) -> None:
+    """Take the lab's API back to a backup, as after a disaster: what was written since is lost, and guests run on."""
+    with _sentences():
+        _lab(folder).control_plane().restore(backup.absolute(), progress.Steps(rich.console.Console()))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from corral.crds import generate
 from corral_lab import errors, files, kubectl, objects, paths, process, progress, shell, state
 from corral_lab.control_plane import plane
 from corral_lab.guest import build as guest_build
+from corral_lab.guest import debian
 from corral_lab.host import libvirtd, lifecycle, management, namespace
 from corral_lab.host import programs as host_programs
 from corral_lab.programs import build, recipe
@@ -31,6 +32,9 @@ IMAGES = "images"
 AGENT = "agent"
 READY_WITHIN = 90
 """Seconds until every Host must be Ready."""
+
+METRICS_PORT = 9180
+"""Where the controller serves its metrics, at the machine's management address, and agents at their host's loopback."""
 
 _SECTION = "lab"
 _MANAGEMENT = ipaddress.IPv4Network("100.88.0.0/24")
@@ -123,7 +127,7 @@ class Lab:
             api.apply(*kinds)
             api.apply_text(access.manifests())
             api.wait("condition=Established", "crd", *(one.kind.crd_name for one in v1alpha1.RESOURCES))
-        process.start(self._images(options, image.folder))
+        process.start(self._images(options))
         process.start(self._controller(control_plane))
         with steps.step(f"{options.hosts} {'host' if options.hosts == 1 else 'hosts'}"):
             for number in range(1, options.hosts + 1):
@@ -143,18 +147,65 @@ class Lab:
         found = programs or build.provide(self.cache, os.environ, progress.silent())
         return kubectl.Kubectl(found.kubectl, self.folder.kubeconfig, self.folder.kubectl_cache)
 
+    def add_debian(self, steps: progress.Steps) -> str:
+        """Offer the ClusterImage `debian-12` in the lab, which is up, and return its name.
+
+        Built where it is not in the cache. Raises `errors.LabError`.
+        """
+        options = self.options()
+        if options is None:
+            raise errors.LabError(f"There is no lab in {self.folder.root}.", next_step="Bring one up: `corral lab up`.")
+        kept = state.read(self.folder, _SECTION)
+        # As of the small guest: disks are clones of the first, and its object never changes.
+        made = debian.load(self.cache, kept.get("debian", "none")) or debian.provide(self.cache, steps)
+        with files.hold(self.folder.lock):
+            kept = state.read(self.folder, _SECTION)
+            state.write(self.folder, _SECTION, {**kept, "debian": made.path.parent.name})
+        process.start(self._images(options))
+        self.kubectl().apply(objects.debian(made, self._url(options)))
+        return debian.NAME
+
     def restart(self) -> None:
         """Start the controller and the agents anew, as after a change of their code. Guests run on."""
-        control_plane = self._running_plane()
+        control_plane = self.control_plane()
         process.stop(self._pid_file(CONTROLLER))
         process.start(self._controller(control_plane))
         for number, host in enumerate(self.hosts(), start=1):
             host_programs.stop(host, AGENT)
             self.start_agent(number)
 
-    def start_agent(self, number: int) -> None:
-        """Make the agent of the host of this number run; nothing where it does. The lab was up before."""
-        self._agent_up(self._running_plane(), number)
+    def start_controller(self, *options: str) -> None:
+        """Make the controller run with these options besides; nothing where it does. The lab was up before."""
+        process.start(self._controller(self.control_plane(), *options))
+
+    def start_agent(self, number: int, *options: str) -> None:
+        """Make the agent of this host run with these options besides; nothing where it does. The lab was up before."""
+        self._agent_up(self.control_plane(), number, *options)
+
+    def reboot(self, number: int) -> None:
+        """Cut this host's power, and boot it again."""
+        self.cut_power(number)
+        self.boot(number)
+
+    def cut_power(self, number: int) -> None:
+        """End all that runs on this host at once, guests too, and its network: what is on its disks stays."""
+        _check_root()
+        host = self.host(number)
+        lifecycle.cut_power(host)
+        management.disconnect(host)
+
+    def boot(self, number: int) -> None:
+        """Have this host up again with its libvirtd and its agent. The API server need not be there."""
+        options = self.options()
+        if options is None or number > options.hosts:
+            raise errors.LabError(
+                f"The lab in {self.folder.root} has no host {number}.", next_step="See `corral lab status`."
+            )
+        net = management.Management(self.name, options.address)
+        self._host_up(options, number, net)
+        self.start_agent(number)
+        if number == 1:
+            net.route_guests(options.guests, self.host(1), options.host_address(1), self.hosts())
 
     def down(self, *, keep: bool) -> None:
         """End everything: no process, namespace, mount, interface or route is left, and no file unless `keep`."""
@@ -212,9 +263,10 @@ class Lab:
             net.up(options.management)
             port = kept.get("imagesPort") or _free_port(str(options.address))
             chosen = {"imagesPort": port, "guest": image.folder.name}
-            state.write(self.folder, _SECTION, {**options.wire(), **chosen})
+            state.write(self.folder, _SECTION, {**kept, **options.wire(), **chosen})
 
-    def _running_plane(self) -> plane.ControlPlane:
+    def control_plane(self) -> plane.ControlPlane:
+        """The control plane of the lab, which was up before. Raises `errors.LabError` where it never was."""
         programs = build.provide(self.cache, os.environ, progress.silent())
         address = plane.remembered_address(self.folder)
         if address is None:
@@ -224,14 +276,18 @@ class Lab:
     def _url(self, options: Options) -> str:
         return f"http://{options.address}:{state.read(self.folder, _SECTION)['imagesPort']}"
 
-    def _images(self, options: Options, folder: Path) -> process.Daemon:
-        port = str(state.read(self.folder, _SECTION)["imagesPort"])
-        where = ("--folder", str(folder), "--address", str(options.address), "--port", port)
+    def _images(self, options: Options) -> process.Daemon:
+        kept = state.read(self.folder, _SECTION)
+        names = [kept[image] for image in ("guest", "debian") if image in kept]
+        folders = [option for name in names for option in ("--folder", str(self.cache.guest / name))]
+        where = (*folders, "--address", str(options.address), "--port", str(kept["imagesPort"]))
         return self._daemon(IMAGES, self._python("corral_lab.guest.serve", *where))
 
-    def _controller(self, control_plane: plane.ControlPlane) -> process.Daemon:
+    def _controller(self, control_plane: plane.ControlPlane, *options: str) -> process.Daemon:
         kubeconfig = control_plane.kubeconfig("corral:controller")
-        return self._daemon(CONTROLLER, self._python("corral", "controller", "run", "--kubeconfig", str(kubeconfig)))
+        metrics = f"{control_plane.address}:{METRICS_PORT}"
+        settings = ("--kubeconfig", str(kubeconfig), "--metrics", metrics, *options)
+        return self._daemon(CONTROLLER, self._python("corral", "controller", "run", *settings))
 
     def _python(self, module: str, *arguments: str) -> tuple[str, ...]:
         return ("env", f"TMPDIR={self.folder.temporary}", sys.executable, "-m", module, *arguments)
@@ -249,11 +305,13 @@ class Lab:
         net.connect(host, options.host_address(number))
         libvirtd.start(host)
 
-    def _agent_up(self, control_plane: plane.ControlPlane, number: int) -> None:
+    def _agent_up(self, control_plane: plane.ControlPlane, number: int, *options: str) -> None:
         host = self.host(number)
         kubeconfig = control_plane.kubeconfig(f"corral:agent:{host.name}")
         settings = ("--host", host.name, "--kubeconfig", str(kubeconfig), "--state", str(host.folder / "corral"))
-        host_programs.start(host, AGENT, self._python("corral", "agent", "run", *settings))
+        # On the host's loopback, which no guest reaches.
+        metrics = ("--metrics", f"127.0.0.1:{METRICS_PORT}")
+        host_programs.start(host, AGENT, self._python("corral", "agent", "run", *settings, *metrics, *options))
 
 
 def _seen(name: str, running: process.Running | None) -> plane.Status:

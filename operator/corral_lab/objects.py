@@ -6,6 +6,7 @@ from typing import Any
 
 from corral.api import schema
 from corral_lab.guest import build
+from corral_lab.guest import debian as debian_image
 
 IMAGE = "lab"
 
@@ -26,6 +27,12 @@ def image(built: build.GuestImage, server: str) -> dict[str, Any]:
         "directBoot": {**boot, "commandLine": built.command_line},
     }
     return _object("ClusterImage", IMAGE, spec)
+
+
+def debian(built: build.Artifact, server: str) -> dict[str, Any]:
+    """The ClusterImage `debian-12`: a whole distribution, whose boot loader BIOS and UEFI start alike."""
+    source = {"url": f"{server}/{built.path.name}", "sha256": built.sha256}
+    return _object("ClusterImage", debian_image.NAME, {"source": source, "format": "qcow2"})
 
 
 def vm_class(name: str, memory: str) -> dict[str, Any]:

@@ -83,12 +83,19 @@ def stop(pid_file: Path, *, deadline: float = 10.0) -> None:
     Nothing where it does not run. Raises `errors.LabError` where even SIGKILL does not end it.
     """
     running = find(pid_file)
-    if running is not None and not _end(running, deadline):
+    if running is not None and not _end(running, (signal.SIGTERM, deadline), (signal.SIGKILL, _AFTER_SIGKILL)):
         raise errors.LabError(
             f"Process {running.pid} of {pid_file} does not end, not even by SIGKILL.",
             next_step=f"See `cat /proc/{running.pid}/stack` for what in the kernel it waits for, then try again.",
         )
     pid_file.unlink(missing_ok=True)
+
+
+def kill(pid_file: Path) -> None:
+    """End the daemon of this pid file by SIGKILL, as an accident does: it finishes nothing. Nothing where none runs."""
+    running = find(pid_file)
+    if running is not None:
+        _end(running, (signal.SIGKILL, _AFTER_SIGKILL))
 
 
 def memory(pid: int) -> int:
@@ -146,8 +153,11 @@ def _started(pid: int) -> int | None:
     return None if state in {"Z", "X"} and threads <= 1 else started
 
 
-def _end(running: Running, deadline: float) -> bool:
-    """Signal through a pidfd, which stays with this process even if its pid goes to another meanwhile."""
+def _end(running: Running, *signals: tuple[signal.Signals, float]) -> bool:
+    """Send each signal and give it so many seconds, until the process is gone.
+
+    Through a pidfd, which stays with this process even if its pid goes to another meanwhile.
+    """
     try:
         descriptor = os.pidfd_open(running.pid)
     except ProcessLookupError:
@@ -155,7 +165,7 @@ def _end(running: Running, deadline: float) -> bool:
     try:
         if _started(running.pid) != running.started:
             return True
-        for number, patience in ((signal.SIGTERM, deadline), (signal.SIGKILL, _AFTER_SIGKILL)):
+        for number, patience in signals:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, number)
             if select.select([descriptor], [], [], patience)[0]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral_lab import errors, files, paths, process, progress, state
-from corral_lab.control_plane import components, kubeconfig, pki, ports, probe
+from corral_lab.control_plane import backup, components, kubeconfig, pki, ports, probe
 from corral_lab.programs import recipe
 
 READY_WITHIN = 120.0
@@ -65,15 +65,43 @@ class ControlPlane:
         """
         self.lab.create()
         with files.hold(self.lab.lock):
-            site = self._settle()
-            self._issue(site)
-            asked = components.endpoints(site)
-            for daemon in components.daemons(site, self.programs):
-                _bring_up(daemon, asked[daemon.name], steps)
+            self._start(steps)
 
     def stop(self) -> None:
         """Leave no process. The data, keys and ports stay for the next `start`."""
         stop(self.lab)
+
+    def kill(self, *names: str) -> None:
+        """Kill these components of `components.NAMES`, or all, as an accident does. `start` makes them run again."""
+        for name in names or components.NAMES:
+            process.kill(components.pid_file(self.lab, name))
+
+    def backup(self, folder: Path, steps: progress.Steps) -> None:
+        """Copy everything that the API holds to `folder`; etcd is away for that long, and the API server waits.
+
+        Raises `errors.LabError`.
+        """
+        with files.hold(self.lab.lock):
+            # What it has answered is in its log, and it reads that as after any crash: no need to wait for its clients.
+            process.kill(components.pid_file(self.lab, components.ETCD))
+            try:
+                backup.take(self.lab, folder)
+            finally:
+                self._start(steps)
+
+    def restore(self, folder: Path, steps: progress.Steps) -> None:
+        """Take the API back to what `backup` copied to `folder`. Raises `errors.LabError`.
+
+        Nothing of the control plane runs meanwhile: an API server would go on telling what it has in memory
+        (https://kubernetes.io/docs/tasks/administer-cluster/configure-upgrade-etcd/#restoring-an-etcd-cluster).
+        """
+        backup.check(folder)
+        with files.hold(self.lab.lock):
+            # A disaster leaves nobody time to finish, and what they would finish is gone.
+            for name in reversed(components.NAMES):
+                process.kill(components.pid_file(self.lab, name))
+            backup.put_back(self.lab, folder)
+            self._start(steps)
 
     def status(self) -> tuple[Status, ...]:
         return status(self.lab)
@@ -90,6 +118,13 @@ class ControlPlane:
         client = self._authority("ca").issue(f"user-{name}", pki.Identity(user, groups))
         files.replace(path, kubeconfig.render(_cluster(site), user, client))
         return path
+
+    def _start(self, steps: progress.Steps) -> None:
+        site = self._settle()
+        self._issue(site)
+        asked = components.endpoints(site)
+        for daemon in components.daemons(site, self.programs):
+            _bring_up(daemon, asked[daemon.name], steps)
 
     def _settle(self) -> components.Site:
         """Decide the ports, and remember them before anything listens there."""

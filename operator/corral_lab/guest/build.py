@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pathlib
 import platform
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 
 from corral_lab import errors, files, paths, progress
-from corral_lab.guest import cpio, modules
+from corral_lab.guest import cpio, debootstrap, modules
 
 COMMAND_LINE = "console=ttyS0 quiet panic=1 nokaslr mitigations=off no_timer_check noreplace-smp cryptomgr.notests"
 """How the guest's kernel is booted: console on the serial port, and a panic that ends in a reset within a second.
@@ -30,12 +28,6 @@ ROOT_BYTES = 128 << 20
 ROOT_LABEL = "corral-root"
 
 _KERNEL_PACKAGES = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
-_PROGRAMS = {
-    "mmdebstrap": "mmdebstrap",
-    "apt-config": "apt",
-    "mke2fs": "e2fsprogs",
-    "qemu-img": "qemu-utils",
-}
 _HERE = pathlib.Path(__file__).parent
 _APPLETS = ("httpd", "mount", "sh")
 """The programs that need a name in /bin: this busybox's shell knows the others itself, once /proc is mounted."""
@@ -83,7 +75,8 @@ class Distribution:
 def key(distribution: Distribution) -> str:
     """Twelve hex digits that change with the recipe: this package's sources and scripts, and the distribution."""
     digest = hashlib.sha256(f"{distribution.id} {distribution.codename}".encode())
-    for path in sorted([_HERE / "build.py", _HERE / "cpio.py", _HERE / "modules.py", *(_HERE / "files").rglob("*")]):
+    sources = (_HERE / name for name in ("build.py", "cpio.py", "debootstrap.py", "modules.py"))
+    for path in sorted([*sources, *(_HERE / "files").rglob("*")]):
         if path.is_file():
             digest.update(f"\0{path.relative_to(_HERE)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -99,7 +92,7 @@ def provide(cache: paths.Cache, steps: progress.Steps) -> GuestImage:
     # Two labs that start at once must not build the same thing twice: the second waits, and finds it there.
     with files.hold(cache.guest / "lock"):
         if not folder.exists():
-            _check_programs()
+            debootstrap.check_programs(debootstrap.PROGRAMS)
             for stale in cache.guest.glob("build-*"):
                 shutil.rmtree(stale)
             with steps.step("guest images", hint="ten seconds, and a download of 40 MB") as step:
@@ -170,6 +163,7 @@ def initramfs(busybox: bytes, loaded: dict[str, bytes]) -> bytes:
         "disks",
         "flatten.awk",
         "network",
+        "plugged",
         "power-button",
         "stop",
         "cgi/write",
@@ -181,28 +175,9 @@ def initramfs(busybox: bytes, loaded: dict[str, bytes]) -> bytes:
 
 
 def _unpack(target: pathlib.Path, scratch: pathlib.Path, distribution: Distribution) -> None:
-    """Unpacks the packages (nothing is installed, no script runs) with the sources, keys and proxies apt has here."""
-    sources = apt_sources(pathlib.Path("/etc/apt"), distribution.codename)
-    if not sources:
-        raise errors.LabError(
-            f"apt has no source of {distribution.codename} packages, of which the guest's images are made.",
-            next_step="Name one in /etc/apt/sources.list.d, and try `apt update`.",
-        )
-    options = scratch / "apt.conf"
-    settings = _run(["apt-config", "dump", "Acquire"]).splitlines()
-    options.write_text("".join(f"{line}\n" for line in settings if not line.endswith(' "";')))
-    _run(
-        ["mmdebstrap", "--mode=root", "--variant=extract", f"--aptopt={options}"]
-        + [f"--include={','.join(distribution.packages)}", distribution.codename, str(target)]
-        + [str(source) for source in sources]
-    )
-
-
-def apt_sources(folder: pathlib.Path, codename: str) -> list[pathlib.Path]:
-    """apt's files of sources that name the release; another vendor's would only slow the update down."""
-    files = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*.list"))]
-    files += sorted(folder.glob("sources.list.d/*.sources"))
-    return [path for path in files if path.is_file() and codename in path.read_text().replace("/", " ").split()]
+    """Unpacks the packages: nothing is installed, no script runs."""
+    options = ("--variant=extract", f"--include={','.join(distribution.packages)}")
+    debootstrap.bootstrap(target, scratch, distribution.codename, options)
 
 
 def _newest_kernel(unpacked: pathlib.Path) -> pathlib.Path:
@@ -219,8 +194,8 @@ def _root_disk(target: pathlib.Path, scratch: pathlib.Path) -> None:
     (content / "data").mkdir(parents=True)
     with raw.open("wb") as disk:
         disk.truncate(ROOT_BYTES)
-    _run(["mke2fs", "-q", "-t", "ext4", "-L", ROOT_LABEL, "-m", "0", "-d", str(content), str(raw)])
-    _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)])
+    debootstrap.run(["mke2fs", "-q", "-t", "ext4", "-L", ROOT_LABEL, "-m", "0", "-d", str(content), str(raw)])
+    debootstrap.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(target)])
 
 
 def _read(folder: pathlib.Path) -> GuestImage:
@@ -247,25 +222,3 @@ def _distribution() -> Distribution:
             next_step="Use a Debian or Ubuntu machine with an x86_64 processor.",
         )
     return Distribution(name, codename)
-
-
-def _check_programs() -> None:
-    missing = sorted({package for program, package in _PROGRAMS.items() if not shutil.which(program)})
-    if missing:
-        raise errors.LabError(
-            "The guest's images need programs that are not installed.",
-            next_step=f"apt install --no-install-recommends {' '.join(missing)}",
-        )
-    if os.geteuid() != 0:
-        raise errors.LabError("The guest's images are built as root.", next_step="Run this with sudo.")
-
-
-def _run(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = "\n  ".join(done.stderr.strip().splitlines()[-5:])
-        raise errors.LabError(
-            f"{argv[0]} failed with {done.returncode} while making the guest's images:\n  {last}",
-            next_step="Mend what it names, often the network or apt's sources, then run this again: nothing was left.",
-        )
-    return done.stdout

@@ -1,8 +1,8 @@
 """Serves the guest's images over HTTP, so that hosts fetch them in the lab as from any image source.
 
-`corral lab up` starts it as a daemon: `python -m corral_lab.guest.serve --folder F --address A --port P`. It
-answers GET and HEAD, whole or one byte range (RFC 9110, section 14), of the files that lie in its folder itself; all
-else is a 404.
+`corral lab up` starts it as a daemon: `python -m corral_lab.guest.serve --folder F --address A --port P`, with a folder
+more for each image. It answers GET and HEAD, whole or one byte range (RFC 9110, section 14), of the files that lie in
+these folders themselves; all else is a 404.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """One request. `Server` holds the folder."""
+    """One request. `Server` holds the folders."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -68,17 +68,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Listens on `address` (host, port; port 0 is chosen free) for the files of `folder`."""
+    """Listens on `address` (host, port; port 0 is chosen free) for the files of `folders`, which share no name."""
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], folder: pathlib.Path) -> None:
+    def __init__(self, address: tuple[str, int], *folders: pathlib.Path) -> None:
         super().__init__(address, Handler)
-        self.folder = folder
+        self.folders = folders
 
     def images(self) -> dict[str, pathlib.Path]:
         """What may be fetched, by name."""
-        found = self.folder.iterdir()
+        found = (path for folder in self.folders for path in folder.iterdir())
         return {path.name: path for path in found if path.is_file() and not path.is_symlink()}
 
 
@@ -103,12 +103,12 @@ def _copy(source: BinaryIO, target: io.BufferedIOBase, length: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the lab's guest images over HTTP.")
-    parser.add_argument("--folder", type=pathlib.Path, required=True)
+    parser.add_argument("--folder", type=pathlib.Path, required=True, action="append")
     parser.add_argument("--address", required=True)
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Server((options.address, options.port), options.folder) as server:
+    with Server((options.address, options.port), *options.folder) as server:
         server.serve_forever()
 
 

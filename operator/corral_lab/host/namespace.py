@@ -144,21 +144,21 @@ def processes(network: Path) -> list[int]:
     return sorted(found)
 
 
-def end_processes(network: Path) -> None:
+def end_processes(network: Path, *, patience: float = _AFTER_SIGTERM) -> None:
     """End every process of the network namespace but the caller: SIGTERM, and SIGKILL to what is still there.
 
-    Repeated until there is none, since what is ending may still start something. Raises `errors.LabError` where one
-    stays.
+    With no `patience` (in seconds) all are killed at once, as by a power cut. Repeated until there is none, since what
+    is ending may still start something. Raises `errors.LabError` where one stays.
     """
     began = time.monotonic()
     while pids := [pid for pid in processes(network) if pid != os.getpid()]:
         waited = time.monotonic() - began
-        if waited > _AFTER_SIGTERM + _AFTER_SIGKILL:
+        if waited > patience + _AFTER_SIGKILL:
             raise errors.LabError(
                 f"Processes {', '.join(map(str, pids))} of {network} do not end, not even by SIGKILL.",
                 next_step=f"See `cat /proc/{pids[0]}/stack` for what in the kernel it waits for, then try again.",
             )
-        _signal(pids, signal.SIGTERM if waited < _AFTER_SIGTERM else signal.SIGKILL)
+        _signal(pids, signal.SIGTERM if waited < patience else signal.SIGKILL)
 
 
 def create_network(host: Host) -> None:
