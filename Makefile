@@ -34,6 +34,11 @@ test-lab: setup ## Run the lab's tests that match K=… on a lab left running in
 	@$(AS_ROOT) $(BIN)/corral lab restart --dir .lab-test
 	@$(AS_ROOT) env CORRAL_TEST_LAB=.lab-test $(BIN)/pytest tests/lab -k '$(or $(K),test)'
 
+.PHONY: soak
+soak: setup ## Random verbs and faults on real guests for MINUTES=… (5); SEED=… does the same again
+	@$(AS_ROOT) $(BIN)/corral lab prepare
+	@$(AS_ROOT) env CORRAL_SOAK_MINUTES=$(or $(MINUTES),5) CORRAL_SOAK_SEED=$(SEED) CORRAL_SOAK_FAULTS='$(FAULTS)' $(BIN)/pytest --capture=no tests/lab/test_soak.py
+
 ##
 .PHONY: check
 check: lint ## Format, lint, types, import contracts, generated files, unit tests: before every commit
