@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -15,12 +15,23 @@ from corral.api import v1alpha1
 from corral.crds import generate
 from corral_lab.control_plane import plane
 
-from . import simulated_cloud
+from . import fault_proxy, faulty_cloud, simulated_cloud
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _ROLES = {
     "ClusterRole": kube.Collection(_RBAC, "ClusterRole", "clusterroles", namespaced=False),
     "ClusterRoleBinding": kube.Collection(_RBAC, "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
+    "Namespace": kube.NAMESPACES,
+    "Role": kube.Collection(_RBAC, "Role", "roles", namespaced=True),
+    "RoleBinding": kube.ROLE_BINDINGS,
+    **{
+        kind: kube.Collection(_ADMISSION, kind, plural, namespaced=False)
+        for kind, plural in (
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+        )
+    },
 }
 _CRDS = kube.Collection(
     "/apis/apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
@@ -38,6 +49,11 @@ async def admin(cluster: pathlib.Path) -> AsyncIterator[kube.Kube]:
 @pytest_asyncio.fixture(scope="session")
 async def crds(admin: kube.Kube) -> None:
     """Every kind of ours, as the generator renders it, accepted and served by the API server."""
+    await install_kinds(admin)
+
+
+async def install_kinds(admin: kube.Kube) -> None:
+    """Have this API server serve every kind of ours."""
     for resource in v1alpha1.RESOURCES:
         wanted = generate.crd(resource.kind, resource.spec, resource.status, resource.description)
         found = await admin.get(_CRDS, None, resource.kind.crd_name)
@@ -62,13 +78,18 @@ async def _served(api: kube.Kube, name: str) -> None:
 @pytest_asyncio.fixture(scope="session")
 async def roles(admin: kube.Kube) -> None:
     """What the controller and the agents may do, and no more."""
+    await install_roles(admin)
+
+
+async def install_roles(admin: kube.Kube) -> None:
+    """Have this API server know what the controller and the agents may do."""
     for wanted in yaml.safe_load_all(access.manifests()):
         where = _ROLES[wanted["kind"]]
-        found = await admin.get(where, None, wanted["metadata"]["name"])
+        found = await admin.get(where, wanted["metadata"].get("namespace"), wanted["metadata"]["name"])
         if found is None:
             await admin.create(where, wanted)
         else:
-            await admin.patch(where, found, {"rules": wanted["rules"]} if "rules" in wanted else {})
+            await admin.patch(where, found, {part: wanted[part] for part in ("rules", "spec") if part in wanted})
 
 
 @pytest_asyncio.fixture
@@ -100,3 +121,38 @@ async def lent_cloud(shared_cloud: simulated_cloud.SimulatedCloud) -> AsyncItera
     shared_cloud.mark()
     yield shared_cloud
     await shared_cloud.empty()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def proxy(
+    control_plane: plane.ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[fault_proxy.Proxy]:
+    """A proxy before the API server; it has bad days only by rules."""
+    made = fault_proxy.Proxy(tmp_path_factory.mktemp("proxy"), control_plane.kubeconfig)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def faulty_cloud_of_module(
+    control_plane: plane.ControlPlane,
+    admin: kube.Kube,
+    crds: None,
+    roles: None,
+    proxy: fault_proxy.Proxy,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[faulty_cloud.FaultyCloud]:
+    """A controller and two hosts behind the proxy, for all tests of a module."""
+    async with faulty_cloud.running(control_plane, admin, tmp_path_factory.mktemp("hosts"), proxy) as made:
+        yield made
+
+
+@pytest.fixture(name="faulty_cloud")
+def _faulty_cloud(
+    faulty_cloud_of_module: faulty_cloud.FaultyCloud, proxy: fault_proxy.Proxy
+) -> Iterator[faulty_cloud.FaultyCloud]:
+    """The same; after each test the proxy passes everything."""
+    yield faulty_cloud_of_module
+    proxy.rules = []
+    proxy.choose = lambda _asked: None

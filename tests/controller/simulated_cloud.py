@@ -22,7 +22,7 @@ from typing import Any
 from corral import kube
 from corral.agent import process as agent_process
 from corral.agent import rooms
-from corral.controller import heartbeats, world
+from corral.controller import heartbeats, leader, world
 from corral.controller import host as controller_host
 from corral.controller import process as controller_process
 from corral_lab.control_plane import plane
@@ -37,22 +37,29 @@ _COUNTED = {
     where.plural
     for where in controller_process.COLLECTIONS
     if where not in (world.CLOUDS, world.HOSTS, world.HOST_STATES)
-}
+} | {kube.SECRETS.plural}
 _WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
 class SimulatedCloud:
     """A cloud with names of its own in a control plane that others may use; `close` leaves nothing behind."""
 
-    def __init__(self, control_plane: plane.ControlPlane, admin: kube.Kube, folder: pathlib.Path) -> None:
+    def __init__(
+        self,
+        control_plane: plane.ControlPlane,
+        admin: kube.Kube,
+        folder: pathlib.Path,
+        kubeconfig: Callable[[str], pathlib.Path] | None = None,
+    ) -> None:
         self.control_plane = control_plane
+        self.kubeconfig = kubeconfig or control_plane.kubeconfig
+        """How a user reaches the API server."""
+        self.agent_settings: dict[str, Any] = {}
         self.admin = admin
         self.prefix = f"t{uuid.uuid4().hex[:6]}"
         self.namespace = self.prefix
         self.hosts: dict[str, Metal] = {}
-        self.settings = controller_process.Settings(
-            kubeconfig=str(control_plane.kubeconfig(CONTROLLER)), heartbeats_every=0.2
-        )
+        self.settings = controller_process.Settings(kubeconfig=str(self.kubeconfig(CONTROLLER)), heartbeats_every=0.2)
         self._folder = folder
         self._controller: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -63,6 +70,7 @@ class SimulatedCloud:
 
     async def furnish(self, *, prefix: str) -> None:
         """A namespace, and one class, image, pool and network of the cloud's own names."""
+        await self.forget_the_leader()
         await self.admin.create(kube.NAMESPACES, {"metadata": {"name": self.namespace}})
         await self.offer(world.CLASSES, "small", {"cpu": 1, "memory": "64Mi"})
         await self.offer(world.CLUSTER_IMAGES, "image", self.image())
@@ -122,7 +130,7 @@ class SimulatedCloud:
             await self.admin.delete(world.VMS, vm)
         await self.nothing_is_left()
 
-    async def ready(self, *names: str, reason: str = "Running") -> list[kube.Object]:
+    async def ready(self, *names: str, reason: str = "Running", patience: float = PATIENCE) -> list[kube.Object]:
         """The VirtualMachines, once each is Ready at its generation for this reason."""
 
         async def look() -> list[kube.Object]:
@@ -131,7 +139,7 @@ class SimulatedCloud:
         def is_so(vms: list[kube.Object]) -> bool:
             return len(vms) == len(names) and all(is_ready(vm, reason) for vm in vms)
 
-        found: list[kube.Object] = await until(look, is_so)
+        found: list[kube.Object] = await until(look, is_so, patience)
         return found
 
     async def _vms(self, names: Iterable[str]) -> list[kube.Object]:
@@ -176,6 +184,12 @@ class SimulatedCloud:
         self._controller = asyncio.create_task(controller_process.run(settings, self._stop, **extra))
         return self._controller
 
+    async def forget_the_leader(self) -> None:
+        """Who was killed holds the lead until its Lease is over: a test need not wait for that."""
+        held = await self.admin.get(kube.LEASES, leader.NAMESPACE, leader.NAME)
+        if held is not None:
+            await self.admin.delete(kube.LEASES, held)
+
     async def stop_controller(self) -> None:
         """Stop the controller as SIGTERM does."""
         task, self._controller = self._controller, None
@@ -185,15 +199,15 @@ class SimulatedCloud:
                 await asyncio.wait([task])
             task.result()
 
+    def is_alive(self) -> bool:
+        """Whether the controller and the agent of every host run."""
+        tasks = (self._controller, *(metal.task for metal in self.hosts.values()))
+        return all(task is not None and not task.done() for task in tasks)
+
     async def kill_controller(self) -> None:
         """End the controller in the middle of whatever it does."""
         task, self._controller = self._controller, None
-        if task is not None:
-            task.cancel()
-            async with asyncio.timeout(PATIENCE):
-                await asyncio.wait([task])
-            with contextlib.suppress(BaseException):
-                task.result()
+        await _kill(task)
 
     async def add_host(self, name: str = "a", *, memory: int = 4 << 30) -> Metal:
         """A Host of this much memory, all for guests, with its agent running."""
@@ -209,19 +223,30 @@ class SimulatedCloud:
         await self.host_is(metal, "True")
         return metal
 
-    def start_agent(self, metal: Metal, **changes: Any) -> None:
-        """Start the agent of a host; `changes` are of its settings."""
+    def state_dir(self, metal: Metal) -> str:
+        """The folder of a host in which its agent keeps what it must not forget."""
+        return str(self._folder / metal.name)
+
+    def start_agent(
+        self,
+        metal: Metal,
+        connect: agent_process.Connect = agent_process.connect,
+        build: agent_process.Build | None = None,
+        **changes: Any,
+    ) -> None:
+        """Start the agent of a host; `connect` and `build` exchange what it reaches, `changes` are of its settings."""
         user = controller_host.agent_user(metal.name)
         settings = agent_process.Settings(
             host=metal.name,
-            kubeconfig=str(self.control_plane.kubeconfig(user)),
-            state_dir=str(self._folder / metal.name),
+            kubeconfig=str(self.kubeconfig(user)),
+            state_dir=self.state_dir(metal),
             hypervisor_uri="test:///default",
             liveness=None,
-            **changes,
+            **self.agent_settings | changes,
         )
         metal.stop = asyncio.Event()
-        metal.task = asyncio.create_task(agent_process.run(settings, metal.stop, build=metal.rooms))
+        running = agent_process.run(settings, metal.stop, connect=connect, build=build or metal.rooms)
+        metal.task = asyncio.create_task(running)
 
     async def stop_agent(self, metal: Metal) -> None:
         task, metal.task = metal.task, None
@@ -231,7 +256,12 @@ class SimulatedCloud:
                 await asyncio.wait([task])
             task.result()
 
-    async def host_is(self, metal: Metal, status: str) -> kube.Object:
+    async def kill_agent(self, metal: Metal) -> None:
+        """End the agent of a host in the middle of whatever it does."""
+        task, metal.task = metal.task, None
+        await _kill(task)
+
+    async def host_is(self, metal: Metal, status: str, *, patience: float = PATIENCE) -> kube.Object:
         """The Host, once its Ready has this status."""
 
         async def look() -> kube.Object | None:
@@ -240,7 +270,7 @@ class SimulatedCloud:
         def is_so(one: kube.Object | None) -> bool:
             return one is not None and (said(one, "Ready") or ("", ""))[0] == status
 
-        found: kube.Object = await until(look, is_so)
+        found: kube.Object = await until(look, is_so, patience)
         return found
 
     @contextlib.asynccontextmanager
@@ -309,10 +339,21 @@ class SimulatedCloud:
             await self._remove(world.CLOUDS, found)
 
     async def _remove(self, where: kube.Collection, obj: kube.Object) -> None:
+        if where is kube.NAMESPACES:
+            obj = await allow_deletion(self.admin, where, obj)
         await self.admin.delete(where, obj)
         if obj["metadata"].get("finalizers"):
             with contextlib.suppress(kube.ApiRefused):
                 await self.admin.patch(where, obj, {"metadata": {"finalizers": []}})
+
+
+async def _kill(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait([task])
+        with contextlib.suppress(BaseException):
+            task.result()
 
 
 @contextlib.asynccontextmanager
@@ -335,6 +376,11 @@ async def running(
         yield cloud
     finally:
         await cloud.close()
+
+
+async def allow_deletion(admin: kube.Kube, where: kube.Collection, obj: kube.Object) -> kube.Object:
+    """What a policy keeps from being deleted by a slip may be deleted now."""
+    return await admin.patch(where, obj, {"metadata": {"annotations": {"corral.dev/allow-deletion": "true"}}})
 
 
 async def until(look: Callable[[], Awaitable[Any]], is_so: Callable[[Any], bool], patience: float = PATIENCE) -> Any:

@@ -21,6 +21,7 @@ from .manifests import KINDS, NAMESPACE, SUM, manifest
 pytestmark = [pytest.mark.api, pytest.mark.usefixtures("crds")]
 
 HTTP = "http://images.test/x"
+MAC = "02:00:00:00:00:01"
 
 
 class Kubectl:
@@ -119,6 +120,8 @@ VM_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "memory 0": ({"memory": 0}, ["spec.memory", "too small for any guest: give at least 32Mi, such as 512Mi"]),
     "memory 0 as text": ({"memory": "0"}, ["spec.memory", "too small for any guest: give at least 32Mi"]),
     "memory small": ({"memory": "31Mi"}, ["spec.memory", "give at least 32Mi"]),
+    "memory of all": ({"memory": "65Ti"}, ["spec.memory", "at most 64Ti: give less, such as 4Gi"]),
+    "memory negative as a number": ({"memory": -1}, ["spec.memory", "greater than or equal to 0"]),
     "memory no quantity": ({"memory": "lots"}, ["spec.memory", "should match"]),
     "memory negative": ({"memory": "-1Gi"}, ["spec.memory", "should match"]),
     "cpu 0": ({"cpu": 0}, ["spec.cpu", "greater than or equal to 1"]),
@@ -149,6 +152,19 @@ VM_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "root disk of 0": ({"rootDisk": {"size": "0Gi"}}, ["spec.rootDisk.size", "more than 0, such as 10Gi"]),
     "root disk of all": ({"rootDisk": {"size": "2Pi"}}, ["spec.rootDisk.size", "at most 1Pi: give less"]),
     "nine disks": ({"disks": [DISK | {"name": f"d{n}"} for n in range(9)]}, ["spec.disks", "at most 8 items"]),
+    "disk name long": ({"disks": [DISK | {"name": "d" * 21}]}, ["spec.disks[0].name", "Too long", "20"]),
+    "interface name long": (
+        {"networks": [{"name": "n" * 16, "networkRef": {"name": "a"}}]},
+        ["spec.networks[0].name", "Too long", "15"],
+    ),
+    "interface lo": (
+        {"networks": [{"name": "lo", "networkRef": {"name": "a"}}]},
+        ["spec.networks[0].name", "lo is the guest's own loopback: give the interface another name, such as eth0"],
+    ),
+    "two keys in one": (
+        {"sshAuthorizedKeys": ["ssh-ed25519 AAAA a\nssh-ed25519 AAAA b"]},
+        ["spec.sshAuthorizedKeys[0]", "should match"],
+    ),
     "disk name": ({"disks": [DISK | {"name": "Data"}]}, ["spec.disks[0].name", "should match"]),
     "no networks": ({"networks": []}, ["spec.networks", "at least 1 items"]),
     "duplicate networks": (
@@ -164,6 +180,14 @@ VM_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "grace": ({"terminationGracePeriodSeconds": -1}, ["spec.terminationGracePeriodSeconds", "greater than or equal"]),
     "key": ({"sshAuthorizedKeys": ["ssh-rsa"]}, ["spec.sshAuthorizedKeys[0]", "at least 16"]),
     "user data": ({"cloudInit": {"userData": "x" * 32769}}, ["spec.cloudInit.userData", "Too long", "32768"]),
+    "user data twice": (
+        {"cloudInit": {"userData": "x", "userDataSecretRef": {"name": "mine"}}},
+        ["spec.cloudInit", "give either spec.cloudInit.userData or spec.cloudInit.userDataSecretRef, not both"],
+    ),
+    "key of a secret": (
+        {"cloudInit": {"userDataSecretRef": {"name": "mine", "key": "a/b"}}},
+        ["spec.cloudInit.userDataSecretRef.key", "should match"],
+    ),
     "unknown field": ({"flavour": "large"}, ["unknown field", "spec.flavour"]),
     "unknown field deep": ({"disks": [DISK | {"bus": "ide"}]}, ["unknown field", "spec.disks[0].bus"]),
 }
@@ -192,18 +216,47 @@ async def test_the_name_of_a_host_that_has_no_room_for_its_namespace_is_refused(
     assert "metadata.name of a Host is at most 51 of a-z, 0-9 and '-', without dots" in message
 
 
+SOURCE = {"url": HTTP, "sha256": SUM}
 IMAGE_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "firmware": ({"firmware": "OpenFirmware"}, ["spec.firmware", '"BIOS", "UEFI"']),
+    "firmware of a kernel": (
+        {
+            "firmware": "UEFI",
+            "directBoot": {part: {"url": HTTP, "sha256": SUM} for part in ("kernel", "initramfs")},
+        },
+        ["spec.firmware", "spec.directBoot needs no firmware"],
+    ),
     "sha256 short": ({"source": {"url": HTTP, "sha256": SUM[1:]}}, ["spec.source.sha256", "at least 64"]),
     "sha256 upper": ({"source": {"url": HTTP, "sha256": "A" * 64}}, ["spec.source.sha256", "should match"]),
     "no sha256": ({"source": {"url": HTTP}}, ["spec.source.sha256", "Required value"]),
     "url of a file": ({"source": {"url": "file:///etc/passwd", "sha256": SUM}}, ["spec.source.url", "should match"]),
     "url with a space": ({"source": {"url": f"{HTTP} y", "sha256": SUM}}, ["spec.source.url", "should match"]),
+    "url with a line": ({"source": {"url": f"{HTTP}\n", "sha256": SUM}}, ["spec.source.url", "should match"]),
+    "url of no host": (
+        {"source": {"url": "http://[::1/x", "sha256": SUM}},
+        ["spec.source.url", "url is no URL: give one such as https://images.example/debian.qcow2"],
+    ),
+    "url outside of ASCII": ({"source": {"url": f"{HTTP}\u2003", "sha256": SUM}}, ["spec.source.url", "should match"]),
+    "default size 0": ({"defaultSize": 0}, ["spec.defaultSize", "more than 0, such as 10Gi; leave it out"]),
+    "default size negative": ({"defaultSize": -1}, ["spec.defaultSize", "greater than or equal to 0"]),
+    "command line": (
+        {"directBoot": {"kernel": SOURCE, "initramfs": SOURCE, "commandLine": "quiet\0"}},
+        ["spec.directBoot.commandLine", "should match"],
+    ),
     "format": ({"format": "vmdk"}, ["spec.format", 'supported values: "qcow2", "raw"']),
     "no format": ({"format": None}, ["spec.format", "Required value"]),
     "default size": ({"defaultSize": "9999999P"}, ["spec.defaultSize", "at most 1Pi: give less"]),
     "kernel alone": (
         {"directBoot": {"kernel": {"url": HTTP, "sha256": SUM}}},
         ["spec.directBoot.initramfs", "Required"],
+    ),
+    "user and password": (
+        {"source": {"url": "https://me:hush@images.test/x", "sha256": SUM}},
+        ["spec.source.url", "has a user or a password", "give one that needs none"],
+    ),
+    "user": (
+        {"source": {"url": "https://token@images.test/x", "sha256": SUM}},
+        ["spec.source.url", "has a user or a password"],
     ),
 }
 
@@ -228,6 +281,11 @@ POOL_REFUSED: dict[str, tuple[list[str], list[str]]] = {
     ),
     "twice": (["10.7.0.0/16", "10.7.0.0/16"], ["two of spec.prefixes overlap: give each address once"]),
     "none": ([], ["spec.prefixes", "at least 1 items"]),
+    "link-local": (["169.254.0.0/24"], ["has addresses that no guest can have", "169.254.0.0/16"]),
+    "around link-local": (["169.240.0.0/12"], ["has addresses that no guest can have"]),
+    "loopback": (["127.1.0.0/24"], ["has addresses that no guest can have"]),
+    "multicast": (["239.0.0.0/24"], ["has addresses that no guest can have"]),
+    "this network": (["0.0.0.0/12"], ["has addresses that no guest can have"]),
 }
 
 
@@ -253,6 +311,19 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "host reserved": ("Host", {"reserved": {"memory": "some"}}, ["spec.reserved.memory", "should match"]),
     "host driver": ("Host", {"hypervisor": {"driver": ""}}, ["spec.hypervisor.driver", "at least 1"]),
     "allocation owner": ("IPAllocation", {"owner": None}, ["spec.owner", "Required value"]),
+    "class memory of all": ("VirtualMachineClass", {"memory": "65Ti"}, ["spec.memory", "at most 64Ti"]),
+    "host reserved negative": ("Host", {"reserved": {"memory": -1}}, ["spec.reserved.memory", "equal to 0"]),
+    "allocation of no address": ("IPAllocation", {"address": "10.7.0"}, ["spec.address is an IP address"]),
+    "instance's owner": (
+        "Instance",
+        {"owner": {"namespace": "shop", "name": "web", "uid": "../web"}},
+        ["spec.owner.uid", "should match"],
+    ),
+    "instance's address": (
+        "Instance",
+        {"interfaces": [{"name": "eth0", "mac": MAC, "slot": 16, "mtu": 1500, "addresses": ["10.7.0.1/32"]}]},
+        ["spec.interfaces[0]", "addresses and dnsServers are IP addresses such as 10.77.0.5"],
+    ),
     "instance mac": (
         "Instance",
         {"interfaces": [{"name": "eth0", "mac": "x" * 17, "slot": 16, "mtu": 1500, "addresses": []}]},

@@ -27,17 +27,9 @@ from corral_drivers.hypervisor import simulated as simulated_hypervisor
 from corral_lab.control_plane import plane
 
 from ..unit.agent import simulated_host
+from .simulated_cloud import allow_deletion
 
 pytestmark = pytest.mark.api
-
-_ROLES = kube.Collection("/apis/rbac.authorization.k8s.io/v1", "Role", "roles", namespaced=True)
-_RULES = (
-    {"apiGroups": ["corral.dev"], "resources": ["instances", "hoststates"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["corral.dev"], "resources": ["instances/status", "hoststates/status"], "verbs": ["patch"]},
-    {"apiGroups": ["corral.dev"], "resources": ["instances"], "verbs": ["patch"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "patch"]},
-)
-"""All that an agent may do, and that in its own namespace alone."""
 
 
 @dataclass
@@ -130,11 +122,11 @@ def ready(obj: kube.Object) -> tuple[str, str] | None:
 
 @pytest_asyncio.fixture
 async def rig(
-    control_plane: plane.ControlPlane, admin: kube.Kube, crds: None, tmp_path: pathlib.Path
+    control_plane: plane.ControlPlane, admin: kube.Kube, crds: None, roles: None, tmp_path: pathlib.Path
 ) -> AsyncIterator[Rig]:
     """A host with its namespace and HostState, and nothing of it afterwards."""
     name = f"t{uuid.uuid4().hex[:8]}"
-    user = f"corral-agent-{name}"
+    user = f"corral:agent:{name}"
     settings = process.Settings(
         host=name,
         kubeconfig=str(control_plane.kubeconfig(user)),
@@ -156,16 +148,14 @@ async def rig(
                 await admin.delete(INSTANCES, obj)
                 with contextlib.suppress(kube.ApiRefused):
                     await admin.patch(INSTANCES, obj, {"metadata": {"finalizers": []}})
-        await admin.delete(kube.NAMESPACES, namespace)
+        await admin.delete(kube.NAMESPACES, await allow_deletion(admin, kube.NAMESPACES, namespace))
 
 
 async def _allow(admin: kube.Kube, namespace: str, user: str) -> None:
-    metadata = {"name": "agent", "namespace": namespace}
-    await admin.create(_ROLES, {"metadata": metadata, "rules": list(_RULES)})
     group = "rbac.authorization.k8s.io"
     binding = {
-        "metadata": metadata,
-        "roleRef": {"apiGroup": group, "kind": "Role", "name": "agent"},
+        "metadata": {"name": "agent", "namespace": namespace},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "corral-agent"},
         "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     }
     await admin.create(kube.ROLE_BINDINGS, binding)
@@ -229,8 +219,13 @@ async def test_an_instance_that_lost_its_finalizer_leaves_an_orphan_that_runs_on
         await rig.api.delete(INSTANCES, seen)
         state = await rig.wait(HOST_STATES, rig.name, lambda obj: bool((obj or {})["status"].get("orphans")))
         assert state is not None
-        assert state["status"]["orphans"] == [
-            {"uid": owner, "name": "shop/web", "kinds": ["disk", "domain", "seed", "tap"]}
+        (orphan,) = state["status"]["orphans"]
+        addresses = orphan.pop("addresses")
+        assert orphan == {"uid": owner, "name": "shop/web", "kinds": ["disk", "domain", "seed", "tap"], "epoch": 1}
+        assert addresses == [
+            {"interface": nic["name"], "address": address}
+            for nic in seen["spec"]["interfaces"]
+            for address in nic["addresses"]
         ]
         assert rig.host.machine.guests[owner].state is hypervisor.State.RUNNING
 
@@ -252,7 +247,7 @@ async def test_the_host_state_says_what_the_machine_is(rig: Rig) -> None:
 async def test_a_spec_that_is_not_understood_is_told_and_touches_nothing(rig: Rig) -> None:
     nics = simulated_host.wire()["interfaces"]
     async with rig.agent():
-        await rig.create(interfaces=[{**nics[0], "addresses": ["not-an-address"]}])
+        await rig.create(interfaces=[{**nics[0], "slot": 12}], seedSlot=12)
         seen = await rig.until("SpecNotUnderstood", status="False")
         assert rig.host.empty()
         await rig.api.delete(INSTANCES, seen)

@@ -13,7 +13,7 @@ import pytest_asyncio
 from corral import kube
 from corral.controller import process, sweep, world
 
-from .simulated_cloud import SimulatedCloud, message, said, until
+from .simulated_cloud import SimulatedCloud, is_ready, message, said, until
 
 pytestmark = pytest.mark.api
 
@@ -72,8 +72,10 @@ async def test_the_sweep_finds_what_a_blind_watch_missed(cloud: SimulatedCloud, 
         await blind.work()
         return [one["spec"]["owner"]["name"] for one in await cloud.all(world.ALLOCATIONS)]
 
-    await until(look_again, lambda owners: owners == ["new"])
-    await cloud.ready("new")
+    async def new_is_ready() -> bool:
+        return await look_again() == ["new"] and all(is_ready(vm) for vm in await cloud.all(world.VMS))
+
+    await until(new_is_ready, bool)
     late = await cloud.get(world.CLASSES, cloud.named("late"))
     assert late is not None
     await cloud.admin.delete(world.CLASSES, late)

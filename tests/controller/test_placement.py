@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 
 import pytest
 
@@ -81,7 +80,8 @@ async def test_the_instance_wins_over_a_record_that_was_wiped_or_written_by_hand
 
 async def test_an_address_that_a_stranger_holds_is_passed_over(cloud: SimulatedCloud) -> None:
     await cloud.stop_controller()
-    owner = {"namespace": cloud.namespace, "name": "stranger", "uid": str(uuid.uuid4())}
+    stranger = await cloud.vm("stranger", classRef={"name": cloud.named("no-such")})
+    owner = {"namespace": cloud.namespace, "name": "stranger", "uid": stranger["metadata"]["uid"]}
     for address in ("10.99.0.1", "10.99.0.2"):
         await _allocate(cloud, address, owner)
     await cloud.vm("stranger-to-all")
@@ -92,7 +92,8 @@ async def test_an_address_that_a_stranger_holds_is_passed_over(cloud: SimulatedC
     await cloud.admin.patch(world.VMS, vm, {"status": {"placement": record}}, subresource="status")
     await cloud.start_controller()
     (vm,) = await cloud.ready("stranger-to-all")
-    assert vm["status"]["placement"]["addresses"] == [{"interface": "eth0", "address": "10.99.0.1"}]
+    assert vm["status"]["placement"]["addresses"] == [{"interface": "eth0", "address": "10.99.0.3"}]
+    await cloud.delete("stranger")
     await cloud.delete("stranger-to-all")
     await cloud.nothing_is_left()
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from corral import kube
 from corral.controller import process, world
 
 from .simulated_cloud import SimulatedCloud, until
@@ -92,6 +93,21 @@ async def test_two_addresses_are_one_write_more(cloud: SimulatedCloud) -> None:
     await cloud.nothing_is_left()
     await asyncio.sleep(QUIET)
     assert cloud.writes() == DELETED + Counter({"delete ipallocations": 1})
+
+
+async def test_user_data_of_a_secret_is_one_write_more(cloud: SimulatedCloud) -> None:
+    metadata = {"name": "mine", "namespace": cloud.namespace}
+    mine = await cloud.admin.create(kube.SECRETS, {"metadata": metadata, "stringData": {"userData": "#cloud-config\n"}})
+    await cloud.vm("web", cloudInit={"userDataSecretRef": {"name": "mine"}})
+    await cloud.ready("web")
+    await asyncio.sleep(QUIET)
+    assert cloud.writes() == CREATED + Counter({"create secrets": 1})
+    cloud.mark()
+    await cloud.delete("web")
+    await cloud.nothing_is_left()
+    await asyncio.sleep(QUIET)
+    assert cloud.writes() == DELETED
+    await cloud.admin.delete(kube.SECRETS, mine)
 
 
 async def test_restarts_write_nothing(cloud: SimulatedCloud) -> None:

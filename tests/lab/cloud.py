@@ -131,7 +131,7 @@ class Cloud:
             "terminationGracePeriodSeconds": 20,
         } | spec
         if "memory" not in whole:
-            whole["classRef"] = {"name": CLASS}
+            whole.setdefault("classRef", {"name": CLASS})
         self.api.apply(*(_object("VirtualMachine", name, whole) for name in names))
 
     def image(self, name: str, url: str, sha256: str) -> None:
@@ -185,6 +185,11 @@ class Cloud:
         done = subprocess.run(self.host.command(command), capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def tries_on_host(self, *command: str) -> bool:
+        """Run a program on the host; whether it succeeded."""
+        done = subprocess.run(self.host.command(command), capture_output=True, timeout=30, check=False)
+        return done.returncode == 0
 
     def virsh(self, *arguments: str) -> str:
         return self.on_host("virsh", "--quiet", "--connect", "qemu:///system", *arguments)

@@ -133,6 +133,37 @@ def test_a_killed_component_is_brought_back_with_its_data(own_plane: plane.Contr
         _create_and_delete_namespace(own_plane)
 
 
+def _version(kubectl: Kubectl) -> int:
+    """The newest resourceVersion there is."""
+    listed = json.loads(kubectl("get", "--raw", "/api/v1/configmaps?limit=1").stdout)
+    return int(listed["metadata"]["resourceVersion"])
+
+
+def test_a_backup_that_is_put_back_takes_the_api_and_its_versions_back(
+    own_plane: plane.ControlPlane, tmp_path: Path
+) -> None:
+    kubectl = _kubectl(own_plane)
+    kubectl("create", "configmap", "before-backup")
+    own_plane.backup(tmp_path / "backup", progress.silent())
+    # More than what an API server writes at its start.
+    later = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"after-backup-{n}"}} for n in range(100)]
+    (tmp_path / "later.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": later}))
+    kubectl("create", "-f", str(tmp_path / "later.json"))
+    before = _version(kubectl)
+
+    own_plane.restore(tmp_path / "backup", progress.silent())
+
+    assert "before-backup" in kubectl("get", "configmaps").stdout
+    assert "after-backup" not in kubectl("get", "configmaps").stdout
+    assert _version(kubectl) < before
+    with pytest.raises(errors.LabError, match="there already"):
+        own_plane.backup(tmp_path / "backup", progress.silent())
+    assert all(one.ready for one in own_plane.status())
+    with pytest.raises(errors.LabError, match="no backup"):
+        own_plane.restore(tmp_path, progress.silent())
+    assert all(one.ready for one in own_plane.status())
+
+
 def test_another_address_moves_the_api_server_and_its_clients(own_plane: plane.ControlPlane) -> None:
     moved = plane.ControlPlane(own_plane.lab, own_plane.programs, "127.0.0.2")
     moved.start(progress.silent())

@@ -44,7 +44,7 @@ def test_the_guest_is_what_its_spec_says(cloud: Cloud, web: Guest) -> None:
     assert web.pings()
     assert web.get() == "web"
     assert meta["hostname"] == "web"
-    assert meta["instance_id"] == web.uid
+    assert meta["instance_id"] == f"{web.uid}-0"
     assert meta["addresses"] == [f"{web.address}/32"]
     assert meta["cpus"] == 1
     assert 64 << 10 < meta["mem_kb"] < 112 << 10
@@ -57,7 +57,7 @@ def test_its_host_has_one_of_everything_and_no_more(cloud: Cloud, web: Guest) ->
     seen = cloud.traces(web)
     assert seen.domains == seen.running == {web.uid}
     assert [len(one) for one in (seen.processes, seen.links, seen.routes, seen.neighbours)] == [1, 1, 1, 1]
-    assert sorted(name.partition("/")[0] for name in seen.files) == ["console", "disks", "disks", "seeds"]
+    assert sorted(name.partition("/")[0] for name in seen.files) == ["console", *4 * ["disks"], "instances", "seeds"]
     assert cloud.ready("web")["reason"] == "Running"
     shown = cloud.api.run("get", "vm.corral.dev/web", "--namespace", TENANT).splitlines()
     assert shown[0].split() == ["NAME", "STATUS", "READY", "HOST", "IP", "AGE"]
