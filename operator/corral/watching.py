@@ -34,7 +34,8 @@ Deliver = Callable[[kube.Collection, str | None, kube.Object], None]
 """Called with the collection, the event's type (None at the first list, ADDED, MODIFIED, DELETED) and the object."""
 
 Listed = Callable[[kube.Collection], None]
-"""Called when a list is over, the first one or one after a gap: no event tells what had vanished before it."""
+"""Called when a list is over, the first one or one after a gap, and when a watch goes on after the API server was away:
+no event tells what had vanished before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +265,7 @@ def _trace(wanted: _Wanted, asked: dict[str, float]) -> aiohttp.TraceConfig:
     """
     paths = wanted.paths
     lists: set[str] = set()
+    failed: set[str] = set()
 
     async def begins(_session: Any, _context: Any, request: aiohttp.TraceRequestStartParams) -> None:
         path = request.url.path
@@ -277,8 +279,20 @@ def _trace(wanted: _Wanted, asked: dict[str, float]) -> aiohttp.TraceConfig:
         elif path in paths:
             wanted.resumed(paths[path])
 
+    async def fails(_session: Any, _context: Any, request: aiohttp.TraceRequestExceptionParams) -> None:
+        failed.update({request.url.path} & paths.keys())
+
+    async def ends(_session: Any, _context: Any, request: aiohttp.TraceRequestEndParams) -> None:
+        path = request.url.path
+        if path in failed and request.response.ok:
+            # The API server was away: what it has may be another history's, whose versions have caught up already.
+            failed.discard(path)
+            wanted.listed(paths[path])
+
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(begins)
+    trace.on_request_exception.append(fails)
+    trace.on_request_end.append(ends)
     return trace
 
 

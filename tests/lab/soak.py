@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from dataclasses import dataclass, field
 
 from corral_lab import errors
@@ -23,7 +24,8 @@ from .soak_model import Fault, Machine, Model, Round, Verb
 QUIET_WITHIN = 240.0
 """Seconds from the end of a round's last fault until everything is as it should be."""
 
-_STILL = 3.0
+_STILL = 6.0
+"""Seconds without a write: a host tells of itself every five."""
 _UID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -52,30 +54,30 @@ class Soak:
         self._addresses: dict[str, str] = {}
         self._written: set[str] = set()
         self._read_to = {path: path.stat().st_size for path in self._log_files()}
+        self._ending = futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix="soak")
         self.told = Told()
 
     def round(self, todo: Round, before: Model) -> None:
         """Carry the round out and prove what must hold after it. Raises `Broken`."""
         pids = self._pids(before)
-        ends: list[tuple[float, End]] = []
+        ends: list[futures.Future[None]] = []
         stopped: set[str] = set()
+        struck: list[str] = []
         for pause, action in todo.actions:
             time.sleep(pause)
             if isinstance(action, Verb):
                 self._do(action, todo.after)
                 stopped.add(action.name)
             else:
-                stopped |= self._strike(action, before, ends)
-        for at, end in sorted(ends, key=lambda one: one[0]):
-            time.sleep(max(0.0, at - time.monotonic()))
-            with contextlib.suppress(ProcessLookupError):
-                end()
-        begun = time.monotonic()
-        self._until_quiet(todo.after)
-        took = time.monotonic() - begun
+                hit = self._strike(action, before, ends)
+                stopped |= hit or set()
+                struck += [action.kind] if hit is not None else []
+        for end in ends:
+            end.result()
+        took = self._until_quiet(todo.after)
         self.told.rounds += 1
-        for fault in todo.faults:
-            self.told.healed[fault.kind].append(took)
+        for kind in struck:
+            self.told.healed[kind].append(took)
         self._prove(todo.after, {name: pid for name, pid in pids.items() if name not in stopped})
 
     def clear(self, model: Model) -> None:
@@ -104,38 +106,49 @@ class Soak:
 
     # Faults.
 
-    def _strike(self, fault: Fault, before: Model, ends: list[tuple[float, End]]) -> set[str]:
-        """Strike; whose process may end by it."""
+    def _strike(self, fault: Fault, before: Model, ends: list[futures.Future[None]]) -> set[str] | None:
+        """Strike; whose process may end by it, None where there was nothing to hit."""
         kind = FAULTS[fault.kind]
         end = kind.strike(self._cloud, self._placed.get(fault.victim))
         if end is MISSED:
             self.told.missed[fault.kind] += 1
-            return set()
+            return None
         self.told.faults[fault.kind] += 1
         if end is not None:
-            ends.append((time.monotonic() + fault.lasts, end))
+            # Beside what comes next: a tenant's verb may wait for just that.
+            ends.append(self._ending.submit(_after, fault.lasts, end))
         return {"none": set(), "victim": {fault.victim}, "all": set(before)}[kind.stops]
 
     # Quiet.
 
-    def _until_quiet(self, model: Model) -> None:
+    def _until_quiet(self, model: Model) -> float:
+        """How many seconds it took until all was right, and stayed so."""
+        begun = right = time.monotonic()
         wrong: list[str] = []
+        still: tuple[int, float] = (-1, 0.0)
 
         def is_quiet() -> bool:
+            """As it should be, and for a while nobody has written: a host's own report may follow later."""
+            nonlocal still, right
             with contextlib.suppress(errors.LabError, OSError, AssertionError, KeyError):
-                wrong[:] = list(self._wrong(model))
-                return not wrong
+                was_wrong, wrong[:] = wrong != [], list(self._wrong(model))
+                if was_wrong and not wrong:
+                    right = time.monotonic()
+                if (writes := len(self._cloud.writes())) != still[0]:
+                    still = (writes, time.monotonic())
+                return not wrong and time.monotonic() - still[1] > _STILL
             return False
 
         self._until(is_quiet, "it never came to rest", wrong)
-        # What is quiet stays so: nothing changes any more, and nobody writes.
-        writes, traces = self._cloud.writes(), self._cloud.traces()
+        traces = self._cloud.traces()
         time.sleep(_STILL)
-        self._until(is_quiet, "it was at rest, and did not stay so", wrong)
+        if wrong := list(self._wrong(model)):
+            raise Broken(f"it was at rest, and did not stay so: {wrong}")
         if self._cloud.traces() != traces:
             raise Broken(f"the host changed though nothing happened: {traces} became {self._cloud.traces()}")
-        if new := self._cloud.writes()[len(writes) :]:
+        if new := self._cloud.writes()[still[0] :]:
             raise Broken(f"there were writes though nothing happened: {new}")
+        return right - begun
 
     def _wrong(self, model: Model) -> Iterator[str]:
         """What is not yet as the model says; the cheapest questions first."""
@@ -237,6 +250,12 @@ class Soak:
             if time.monotonic() - begun > QUIET_WITHIN:
                 raise Broken(f"{what} in {QUIET_WITHIN:.0f} s: {wrong or ''}")
             time.sleep(0.3)
+
+
+def _after(seconds: float, end: End) -> None:
+    time.sleep(seconds)
+    with contextlib.suppress(ProcessLookupError):
+        end()
 
 
 def _tried(act: Callable[[], None]) -> bool:

@@ -24,6 +24,7 @@ from corral.api.v1alpha1 import (
 from corral.api.v1alpha1 import conditions as api_conditions
 from corral.conclude import conditions
 from corral.controller import guard, heartbeats, ledger, orphans, rollcall
+from corral.resolve import instance as resolve_instance
 
 VMS = kube.collection(virtualmachine.RESOURCE)
 CLASSES = kube.collection(virtualmachineclass.RESOURCE)
@@ -51,7 +52,13 @@ WAITING = "waiting"
 
 
 def owner_of(obj: Mapping[str, Any]) -> str | None:
-    """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
+    """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`.
+
+    What somebody writes into a namespace that is no host's stands for nobody.
+    """
+    where = obj["metadata"].get("namespace")
+    if where is not None and not where.startswith(resolve_instance.namespace("")):
+        return None
     owner = obj.get("spec", {}).get("owner")
     return f"{owner['namespace']}/{owner['name']}" if owner else None
 

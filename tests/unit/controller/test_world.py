@@ -8,7 +8,7 @@ import pytest
 from corral import kube
 from corral.api.v1alpha1 import network
 from corral.controller import process
-from corral.controller.world import NETWORKS
+from corral.controller.world import INSTANCES, NETWORKS, OWNER
 
 from .things import made
 
@@ -49,3 +49,21 @@ async def test_what_was_written_meanwhile_is_looked_at_for_no_event_will_tell(
     world.store.put(NETWORKS, seen)
     await world.write_status(NETWORKS, seen, STATUS)
     assert told == looked_at
+
+
+def test_an_instance_stands_for_a_virtual_machine_only_in_a_hosts_namespace() -> None:
+    world = process.make_world(Overtaken())
+    owner = {"namespace": "shop", "name": "web", "uid": "u"}
+    for namespace in ("shop", "corral-host-a"):
+        world.store.put(
+            INSTANCES,
+            made(
+                INSTANCES,
+                "web-1",
+                namespace=namespace,
+                spec={"owner": owner, "cpu": 1, "memory": 1, "epoch": 1, "interfaces": []},
+            ),
+        )
+    assert [one["metadata"]["namespace"] for one in world.store.by(INSTANCES.plural, OWNER, "shop/web")] == [
+        "corral-host-a"
+    ]
