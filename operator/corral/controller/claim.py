@@ -19,7 +19,7 @@ from corral.conclude import host as conclude_host
 from corral.conclude import virtualmachine as conclude
 from corral.controller import host as controller_host
 from corral.controller import ledger, orphans
-from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, INSTANCES, OWNER, VMS, StoreLookup, World
+from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, OWNER, VMS, StoreLookup, World
 from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
@@ -36,7 +36,7 @@ def recall(world: World, raw: kube.Object) -> None:
     except objects.NotUnderstood:
         return
     placement = vm.status.placement
-    owned = world.store.by(INSTANCES.plural, OWNER, f"{vm.namespace}/{vm.name}")
+    owned = world.placed(vm.namespace, vm.name)
     if placement is None or any(obj["spec"]["owner"]["uid"] == vm.uid for obj in owned):
         return
     needs = resolve.requirements(vm.spec, vm.namespace, StoreLookup(world.store))

@@ -12,7 +12,7 @@ from corral.api.v1alpha1 import instance, virtualmachine
 from corral.conclude import conditions
 from corral.conclude import virtualmachine as conclude
 from corral.controller import claim, removal, userdata
-from corral.controller.world import INSTANCES, OWNER, VMS, StoreLookup, World
+from corral.controller.world import INSTANCES, VMS, StoreLookup, World
 from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
@@ -88,7 +88,7 @@ def _earlier(*waits: float | None) -> float | None:
 
 def _standing(world: World, vm: VirtualMachine) -> Instance | None:
     """The Instance of this uid with the highest epoch, None where there is none."""
-    owned = world.store.by(INSTANCES.plural, OWNER, f"{vm.namespace}/{vm.name}")
+    owned = world.placed(vm.namespace, vm.name)
     mine = [obj for obj in owned if obj["spec"]["owner"]["uid"] == vm.uid]
     if not mine:
         return None

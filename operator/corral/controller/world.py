@@ -52,13 +52,7 @@ WAITING = "waiting"
 
 
 def owner_of(obj: Mapping[str, Any]) -> str | None:
-    """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`.
-
-    What somebody writes into a namespace that is no host's stands for nobody.
-    """
-    where = obj["metadata"].get("namespace")
-    if where is not None and not where.startswith(resolve_instance.namespace("")):
-        return None
+    """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
     owner = obj.get("spec", {}).get("owner")
     return f"{owner['namespace']}/{owner['name']}" if owner else None
 
@@ -107,6 +101,11 @@ class World:
         answer = await self.api.get(where, key.namespace or None, key.name)
         self.store.settle(where, key, answer, asked)
         return self.store.get(key)
+
+    def placed(self, namespace: str, name: str) -> list[kube.Object]:
+        """The Instances that say they stand for this VirtualMachine, on hosts: elsewhere anybody may write one."""
+        owned = self.store.by(INSTANCES.plural, OWNER, f"{namespace}/{name}")
+        return [obj for obj in owned if obj["metadata"]["namespace"].startswith(resolve_instance.namespace(""))]
 
     async def write_status(
         self, where: kube.Collection, seen: Mapping[str, Any], status: schema.Observed, *, unchanged: bool = False

@@ -8,7 +8,7 @@ import pytest
 from corral import kube
 from corral.api.v1alpha1 import network
 from corral.controller import process
-from corral.controller.world import INSTANCES, NETWORKS, OWNER
+from corral.controller.world import INSTANCES, NETWORKS
 
 from .things import made
 
@@ -64,6 +64,4 @@ def test_an_instance_stands_for_a_virtual_machine_only_in_a_hosts_namespace() ->
                 spec={"owner": owner, "cpu": 1, "memory": 1, "epoch": 1, "interfaces": []},
             ),
         )
-    assert [one["metadata"]["namespace"] for one in world.store.by(INSTANCES.plural, OWNER, "shop/web")] == [
-        "corral-host-a"
-    ]
+    assert [one["metadata"]["namespace"] for one in world.placed("shop", "web")] == ["corral-host-a"]
