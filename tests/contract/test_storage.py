@@ -435,6 +435,19 @@ async def test_a_mark_that_was_half_written_is_no_hindrance_and_one_that_is_dama
     assert caught.value.cause is Cause.POOL_FOREIGN
 
 
+async def test_no_folder_stays_of_a_removal_that_was_killed(real: Rig) -> None:
+    storage = real.open()
+    await storage.apply(Create(Disk("u1", "root", GIB)))
+    # Killed between the first name and its folder, and then between the second name and its own.
+    (real.folder / "u1" / "root.qcow2").unlink()
+    storage = real.open()
+    for step in plan.plan_removal(await storage.observe("u1")).steps:
+        await storage.apply(step)
+    (real.folder / ".kept" / "u1").mkdir()
+    assert await real.open().observe("u1") == ()
+    assert list(real.folder.rglob("u1")) == []
+
+
 async def test_what_a_killed_process_left_is_cleared_by_its_successor(real: Rig) -> None:
     await real.open().apply(Create(Disk("u1", "root", MIB)))
     partial = real.folder / ".partial"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -38,13 +39,24 @@ class Metal:
     routing: routing.World = field(default_factory=routing.World)
     task: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    pids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Of each guest, every pid that it ever had: as many as it was started."""
+
+    def __post_init__(self) -> None:
+        self.machine.listen(self._note)
+
+    def _note(self, uid: str) -> None:
+        guest = self.machine.guests.get(uid)
+        if guest is not None and guest.pid is not None and guest.pid not in self.pids[uid]:
+            self.pids[uid].append(guest.pid)
 
     def rooms(self, _driver: str, place: rooms.Place) -> rooms.Rooms:
         """The rooms as an agent that just started sees them."""
         self.machine.facts = hypervisor_model.Facts(
             cpus=64, memory=self.memory, accelerator="tcg", hypervisor="Simulated", version="1.0.0"
         )
-        self.routing.index = self.links.index
+        self.routing.index = self.machine.index = self.links.index
+        self.links.held = self.machine.holds
 
         def fail(step: object) -> errors.DriverError | None:
             return self.fail_at(step)

@@ -59,7 +59,10 @@ def put_back(pool: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def remove(pool: pathlib.Path, path: pathlib.Path) -> None:
-    """Take all names of the disk within the pool, and the folders that are empty then."""
+    """Take all names of the disk within the pool, and the folders that are empty then.
+
+    Its second name goes last: until nothing else is left, it says that there is something to remove.
+    """
     kept = second(pool, path)
     path.unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -67,9 +70,17 @@ def remove(pool: pathlib.Path, path: pathlib.Path) -> None:
             stray.unlink(missing_ok=True)
     for former in _formers(kept):
         former.unlink(missing_ok=True)
+    _remove_if_empty(path.parent)
     kept.unlink(missing_ok=True)
-    for parent in (path.parent, kept.parent):
-        _remove_if_empty(parent)
+    _remove_if_empty(kept.parent)
+
+
+def sweep(pool: pathlib.Path) -> None:
+    """Remove the folders of second names that a process which died left empty."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder(pool)) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove_if_empty(pathlib.Path(entry.path))
 
 
 def _strays(pool: pathlib.Path, path: pathlib.Path, kept: os.stat_result) -> Iterator[pathlib.Path]:

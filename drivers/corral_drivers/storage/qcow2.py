@@ -98,6 +98,7 @@ class Qcow2:
 
         def claimed() -> ResultT:
             mark.claim(self._settings)
+            self._sweep()
             return call()
 
         async with self._slots:
@@ -179,15 +180,19 @@ class Qcow2:
             keep.sync(path)
 
     def _partial(self) -> pathlib.Path:
-        """A name for a disk in the making; the first one clears away what a process before us did not finish."""
+        """A name for a disk in the making."""
         folder = self._folder / _PARTIAL
         folder.mkdir(mode=0o700, exist_ok=True)
+        return folder / f"{os.getpid()}-{next(self._numbers)}{_SUFFIX}"
+
+    def _sweep(self) -> None:
+        """Clear away, once, what a process before us did not finish."""
         with self._sweeping:
             if not self._is_swept:
-                for leftover in folder.iterdir():
+                for leftover in (self._folder / _PARTIAL).glob("*"):
                     leftover.unlink(missing_ok=True)
+                keep.sweep(self._folder)
                 self._is_swept = True
-        return folder / f"{os.getpid()}-{next(self._numbers)}{_SUFFIX}"
 
     def _qemu_img(self, *arguments: str) -> None:
         command = ["qemu-img", *arguments]
