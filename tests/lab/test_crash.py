@@ -291,9 +291,9 @@ def test_death_at_each_kind_of_call_changes_nothing_of_the_end(at: Range) -> Non
                 if order is not None:
                     met[verb.name, order] += guest.has_died
     finally:
+        _print(met, time.monotonic() - begun)
         _clear(at, names)
     assert (at.cloud.traces(), _folders(at.cloud)) == empty
-    _print(met, time.monotonic() - begun)
     struck = {order.kind for (_, order), count in met.items() if count}
     assert struck == {order.kind for some in orders.values() for order in some}
 
