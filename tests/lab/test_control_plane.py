@@ -121,7 +121,9 @@ def test_a_killed_component_is_brought_back_with_its_data(own_plane: plane.Contr
     kubectl = _kubectl(own_plane)
     kubectl("create", "configmap", f"before-{name}", "--from-literal=kept=yes")
     before = {one.name: one.pid for one in own_plane.status()}
-    os.kill(before[name] or 0, signal.SIGKILL)
+    pid = before[name]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
 
     own_plane.start(progress.silent())
 

@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Let a paused guest run on."""
+    """Let a paused guest run on, or end one that can't, so that it is started anew."""
 
     uuid: str
 

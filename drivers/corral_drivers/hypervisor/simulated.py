@@ -41,6 +41,7 @@ class Guest:
     active: Domain | None = None
     state: State = State.SHUT_OFF
     pid: int | None = None
+    can_run_on: bool = True
 
 
 @dataclass(slots=True)
@@ -68,8 +69,9 @@ class Machine:
         """End a guest behind the drivers' back, as a crash or a kill does."""
         self._off(uuid, state)
 
-    def pause(self, uuid: str) -> None:
-        """Pause a running guest behind the drivers' back."""
+    def pause(self, uuid: str, *, can_run_on: bool = True) -> None:
+        """Pause a running guest behind the drivers' back; one that can't run on has to be started anew."""
+        self.guests[uuid].can_run_on = can_run_on
         self._turn(uuid, State.PAUSED)
 
     def holder(self, name: str) -> str | None:
@@ -92,6 +94,8 @@ class Machine:
                 self._define(domain)
             case plan.Start(uuid) if not self.guests[uuid].state.is_active:
                 self._start(uuid)
+            case plan.Resume(uuid) if self.guests[uuid].state is State.PAUSED and not self.guests[uuid].can_run_on:
+                self._off(uuid, State.CRASHED)
             case plan.Resume(uuid) if self.guests[uuid].state is State.PAUSED:
                 self._turn(uuid, State.RUNNING)
             case plan.Replug(uuid, tap) if self.guests[uuid].state.is_active:
@@ -119,6 +123,7 @@ class Machine:
     def _start(self, uuid: str) -> None:
         guest = self.guests[uuid]
         guest.active = guest.persistent
+        guest.can_run_on = True
         guest.pid = next(self._pids)
         self._held |= {nic.tap: self.index(nic.tap) for nic in guest.persistent.interfaces} if guest.persistent else {}
         self._turn(uuid, State.RUNNING)

@@ -312,6 +312,21 @@ async def test_a_guest_that_keeps_stopping_gets_pauses_and_its_trust_back() -> N
     assert (await agent.converge(spec())).holds
 
 
+async def test_a_paused_guest_that_cannot_run_on_is_started_anew_and_counted() -> None:
+    host, agent = await running()
+    before = host.machine.guests[OWNER].pid
+    host.machine.pause(OWNER)
+    assert (await agent.converge(spec())).holds
+    assert host.machine.guests[OWNER].pid == before
+    for _ in range(2):
+        host.machine.pause(OWNER, can_run_on=False)
+        assert (await agent.converge(spec())).holds
+    assert host.machine.guests[OWNER].pid not in (before, None)
+    host.machine.pause(OWNER, can_run_on=False)
+    outcome = await agent.converge(spec())
+    assert (outcome.hypervisor.reason, outcome.hypervisor.look_again) == ("GuestKeepsStopping", 10.0)
+
+
 async def test_another_size_waits_for_the_next_start() -> None:
     host, agent = await running()
     outcome = await agent.converge(spec(cpu=4))

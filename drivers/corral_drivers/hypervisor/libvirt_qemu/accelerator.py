@@ -1,17 +1,22 @@
 """Find out by trying whether KVM runs guest code on this machine; `driver` asks once a process.
 
-`/dev/kvm` alone says little: under some hypervisors it is there, can be opened, and runs only kernels made for it. So a
-boot sector is run under the firmware: from real mode it turns on paging and 64-bit mode, as a guest's kernel does, and
-ends QEMU through its debug-exit device with a number that it computes there. That takes 0.2 s where KVM works.
+`/dev/kvm` alone says little: under some hypervisors it is there, can be opened, and runs only kernels made for it. That
+is known by a processor without VMX or SVM, which KVM for any kernel needs; it may well run what is tried here, and then
+stop a guest half way through its boot (`kvm_pvm` was seen to). Where the processor has them, a boot sector is run under
+the firmware: from real mode it turns on paging and 64-bit mode, as a guest's kernel does, and ends QEMU through its
+debug-exit device with a number that it computes there. That takes 0.2 s where KVM works.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
 
 _KVM = Path("/dev/kvm")
+_PROCESSORS = Path("/proc/cpuinfo")
+_EXTENSIONS = re.compile(r"^flags\s*:.*\b(vmx|svm)\b", re.MULTILINE)
 _PORT = 0xF4
 _ANSWER = 0x21
 _EXIT_STATUS = _ANSWER << 1 | 1  # what isa-debug-exit makes of a byte written to its port
@@ -44,14 +49,17 @@ _DESCRIPTORS_AT = bytes.fromhex("0f00 807c0000")  # at 0x7c90: limit, address
 _SECTOR = ((_CODE.ljust(0x80, b"\0") + _DESCRIPTORS + _DESCRIPTORS_AT).ljust(510, b"\0")) + b"\x55\xaa"
 
 
-def detect(qemu: str = "qemu-system-x86_64", *, deadline_s: float = 15.0) -> str:
+def detect(qemu: str = "qemu-system-x86_64", *, deadline_s: float = 15.0, processors: Path = _PROCESSORS) -> str:
     """`kvm` if a guest with the host's processor runs to its end under KVM within `deadline_s` seconds, else `tcg`.
 
     `qemu` is a path, or a name on PATH. The deadline is generous because a busy machine with KVM must not be taken for
-    one without; where KVM does not work it mostly fails at once. Blocks; leaves neither process nor file. Never raises
-    for a machine without KVM or QEMU: what can't be tried does not work.
+    one without; where KVM does not work it mostly fails at once. Blocks; leaves no file, and no process for longer than
+    the deadline, even where the caller is killed. Never raises for a machine without KVM or QEMU: what can't be tried
+    does not work. `processors` is cpuinfo as proc(5) has it.
     """
-    return "kvm" if _KVM.exists() and runs(qemu, ("-accel", "kvm", "-cpu", "host"), deadline_s=deadline_s) else "tcg"
+    if not _KVM.exists() or not _EXTENSIONS.search(processors.read_text()):
+        return "tcg"
+    return "kvm" if runs(qemu, ("-accel", "kvm", "-cpu", "host"), deadline_s=deadline_s) else "tcg"
 
 
 def runs(qemu: str, accelerator: tuple[str, ...], *, deadline_s: float) -> bool:
@@ -62,15 +70,16 @@ def runs(qemu: str, accelerator: tuple[str, ...], *, deadline_s: float) -> bool:
         drive = f"file={sector.name.replace(',', ',,')},format=raw,if=floppy,readonly=on"
         machine = ("-machine", "pc", "-m", "16", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
         exit_device = ("-device", f"isa-debug-exit,iobase={_PORT:#x},iosize=1")
+        # The bound is a process of its own: whoever waits here may be killed.
+        bound = ("timeout", "--signal=KILL", f"{deadline_s:f}")
         try:
             ended = subprocess.run(  # noqa: S603 - our own argument list
-                (qemu, *accelerator, *machine, *exit_device, "-drive", drive, "-boot", "a"),
+                (*bound, qemu, *accelerator, *machine, *exit_device, "-drive", drive, "-boot", "a"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                timeout=deadline_s,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
             return False
     return ended.returncode == _EXIT_STATUS

@@ -205,9 +205,23 @@ def _still(question: Callable[[], int]) -> int:
         raise
 
 
+_NEEDS_RESET = "Resetting the Virtual Machine is required"
+"""QEMU's word of a guest that it can't let run on: its processor did what the host can't carry out."""
+
+
+def _resume(found: libvirt.virDomain) -> None:
+    """Let it run on. One that can't is ended: who sees it off starts it anew, and counts how often."""
+    try:
+        found.resume()
+    except libvirt.libvirtError as error:
+        if _NEEDS_RESET not in (error.get_error_message() or ""):
+            raise
+        found.destroy()
+
+
 _VERBS: dict[type[plan.Step], tuple[Callable[[libvirt.virDomain], object], Callable[[libvirt.virDomain], bool]]] = {
     plan.Start: (lambda found: found.create(), _is_active),
-    plan.Resume: (lambda found: found.resume(), _is_running),
+    plan.Resume: (_resume, _is_running),
     plan.ShutDown: (lambda found: found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN), _is_off),
     plan.PowerOff: (lambda found: found.destroy(), _is_off),
     plan.Undefine: (lambda found: found.undefineFlags(_UNDEFINE), _is_undefined),
