@@ -43,6 +43,8 @@ class Rig:
     host: simulated_host.Host
     api: kube.Kube
     audit_log: pathlib.Path
+    audited: int
+    """How long the audit log was when the host was made, in bytes: what is before is others'."""
 
     @contextlib.asynccontextmanager
     async def agent(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -92,9 +94,10 @@ class Rig:
 
     def writes(self, resource: str = "instances") -> list[tuple[str, str]]:
         """What the agent wrote, as verb and name with subresource, by the API server's own account."""
-        lines = self.audit_log.read_text(encoding="utf-8").splitlines(keepends=True)
-        # The last one may be half written.
-        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        with self.audit_log.open(encoding="utf-8") as log:
+            log.seek(self.audited)
+            # The last one may be half written.
+            events = [json.loads(line) for line in log if line.endswith("\n")]
         return [
             (event["verb"], "/".join(filter(None, (event["objectRef"]["name"], event["objectRef"].get("subresource")))))
             for event in events
@@ -135,7 +138,8 @@ async def rig(
         liveness=None,
     )
     host = simulated_host.Host(state=str(tmp_path))
-    made = Rig(name, settings.namespace, user, settings, host, admin, control_plane.audit_log)
+    log = control_plane.audit_log
+    made = Rig(name, settings.namespace, user, settings, host, admin, log, audited=log.stat().st_size)
     namespace = await admin.create(kube.NAMESPACES, {"metadata": {"name": made.namespace}})
     await _allow(admin, made.namespace, user)
     spec = {"cloud": simulated_host.CLOUD, "host": simulated_host.HOST, "hypervisor": {"driver": "simulated"}}
