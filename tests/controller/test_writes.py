@@ -95,6 +95,36 @@ async def test_two_addresses_are_one_write_more(cloud: SimulatedCloud) -> None:
     assert cloud.writes() == DELETED + Counter({"delete ipallocations": 1})
 
 
+async def test_a_new_block_is_one_write_and_one_of_its_hosts_and_the_next_guest_costs_none(
+    cloud: SimulatedCloud,
+) -> None:
+    await cloud.offer(world.POOLS, "both", {"prefixes": ["10.94.0.0/24", "fd94::/64"], "coolDownSeconds": 0})
+    await cloud.offer(world.CLUSTER_NETWORKS, "both", {"poolRefs": [{"name": cloud.named("both")}]})
+    for name in list(cloud.hosts)[1:]:
+        await cloud.patch(world.HOSTS, name, {"maintenance": True})
+    await asyncio.sleep(QUIET)
+    cloud.mark()
+    networks = [{"networkRef": {"name": cloud.named("both")}}]
+    await cloud.vm("web", networks=networks)
+    (vm,) = await cloud.ready("web")
+    await asyncio.sleep(QUIET)
+    two_addresses = CREATED + Counter({"create ipallocations": 1})
+    # The agent answers the HostState that has the blocks.
+    blocks = {"create ipblocks": 2, "patch hoststates": 1, "patch hoststates/status": 1}
+    assert cloud.writes("hoststates") == two_addresses + Counter(blocks)
+    name = vm["status"]["placement"]["host"]
+    state = await cloud.admin.get(world.HOST_STATES, f"corral-host-{name}", name)
+    assert state is not None
+    assert [one for one in state["spec"]["blocks"] if "94" in one] == ["10.94.0.0/26", "fd94::/112"]
+    cloud.mark()
+    await cloud.vm("next", networks=networks)
+    await cloud.ready("next")
+    await asyncio.sleep(QUIET)
+    assert cloud.writes("hoststates") == two_addresses
+    for name in list(cloud.hosts)[1:]:
+        await cloud.patch(world.HOSTS, name, {"maintenance": False})
+
+
 async def test_user_data_of_a_secret_is_one_write_more(cloud: SimulatedCloud) -> None:
     metadata = {"name": "mine", "namespace": cloud.namespace}
     mine = await cloud.admin.create(kube.SECRETS, {"metadata": metadata, "stringData": {"userData": "#cloud-config\n"}})
