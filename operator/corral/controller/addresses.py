@@ -63,7 +63,8 @@ class _Asker:
     def address(self, need: resolve.InterfaceNeed, version: int) -> str | conditions.Fact:
         """Of this family: the one that the interface has, the one that it asks for, or a free one of its pools."""
         for address in _held(self.world, self.vm, need.name):
-            if allocate.version(address) == version:
+            # After a backup was put back, a guest may run with it that was given it since.
+            if allocate.version(address) == version and not self._is_anothers(address):
                 return address
         for address in need.addresses:
             if allocate.version(address) == version:

@@ -97,14 +97,16 @@ def holds(world: World, vm: VirtualMachine, placement: Placement, needs: resolve
     """Whether a placement without Instance can be gone by.
 
     It has an address for each interface, those that are asked for among them, and none beside: a status may be written
-    by hand. And no host has a guest of it that was placed then or later, elsewhere or with other addresses: that one
-    runs, and the record is older.
+    by hand. None is of somebody else's guest that was lost, which has it since then. And no host has a guest of it that
+    was placed then or later, elsewhere or with other addresses: that one runs, and the record is older.
     """
     wanted = {need.name for need in needs.interfaces}
     if {one.interface for one in placement.addresses} != wanted:
         return False
     has = {(one.interface, one.address) for one in placement.addresses}
     if any((need.name, address) not in has for need in needs.interfaces for address in need.addresses):
+        return False
+    if any(world.orphans.holder(one.address) not in (None, vm.uid) for one in placement.addresses):
         return False
     lost = world.orphans.of(vm.uid)
     if lost is None or lost.epoch < placement.epoch:
