@@ -53,6 +53,7 @@ class Group(enum.IntFlag):
     LINK = 0x1
     NEIGHBOUR = 0x4
     IPV4_ROUTE = 0x40
+    IPV6_ADDRESS = 0x100
     IPV6_ROUTE = 0x400
 
 

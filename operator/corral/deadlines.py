@@ -26,6 +26,9 @@ AGENT_SILENT_AFTER = 40.0
 ROLL_CALL = 60.0
 """Seconds after its begin in which a controller that is about to place something waits for what hosts say they run."""
 
+BLOCK_IDLE = 600.0
+"""Seconds for which nobody has had an address of a block before its host returns it."""
+
 LEADER_LEASE = 15.0
 """Seconds without a renewal after which another controller takes over."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -45,6 +46,10 @@ class Ground(Protocol):
         """Someone removes it by hand."""
         ...
 
+    def ungate(self, name: str) -> None:
+        """Someone removes the IPv6 gateway from it by hand."""
+        ...
+
     def shown(self) -> dict[str, Any]:
         """Every interface by name, whoever's, with all that can be seen of it."""
         ...
@@ -69,6 +74,9 @@ class Simulation:
     def drop(self, name: str) -> None:
         self._world.drop(name)
 
+    def ungate(self, name: str) -> None:
+        self._world.put(name, dataclasses.replace(self._world.interfaces[name], gateway=False))
+
     def shown(self) -> dict[str, Any]:
         return dict(self._world.interfaces)
 
@@ -89,6 +97,9 @@ class PrivateNetwork:
 
     def drop(self, name: str) -> None:
         ip("link", "delete", name)
+
+    def ungate(self, name: str) -> None:
+        ip("address", "delete", "fe80::1/64", "dev", name)
 
     def shown(self) -> dict[str, Any]:
         return {one["ifname"]: one for one in json.loads(ip("-json", "-details", "link", "show"))}
@@ -160,6 +171,17 @@ async def test_what_someone_changed_by_hand_is_put_back(ground: Ground) -> None:
     assert await links.observe(OWNER) == (seen("tap0", mtu=1300),)
     await converge(links, OWNER, Tap("tap0", OWNER, 1400))
     assert await links.observe(OWNER) == (seen("tap0"),)
+
+
+async def test_the_gateway_of_ipv6_is_put_back(ground: Ground) -> None:
+    links, taps = ground.driver(), (Tap("tap0", OWNER, 1400), Tap("tap1", OWNER, 1400))
+    await converge(links, OWNER, *taps)
+    async with hearing(links) as heard:
+        ground.ungate("tap1")
+        await heard.of(OWNER)
+    assert await links.observe(OWNER) == (seen("tap0"), dataclasses.replace(seen("tap1"), gateway=False))
+    assert [str(step) for step in (await converge(links, OWNER, *taps)).steps] == ["ensure tap tap1 with MTU 1400"]
+    assert await links.observe(OWNER) == (seen("tap0"), seen("tap1"))
 
 
 async def test_an_owner_sees_only_its_own_and_all_owners_are_known(ground: Ground) -> None:
@@ -280,11 +302,41 @@ async def test_a_host_whose_gateway_would_stay_silent_says_so(kernel: PrivateNet
 
 
 @pytest.mark.lab
-async def test_a_tap_has_no_address_of_its_own_and_takes_no_router_for_one(kernel: PrivateNetwork) -> None:
+async def test_a_tap_has_the_gateways_address_alone_and_takes_no_router_for_one(kernel: PrivateNetwork) -> None:
     await converge(kernel.driver(), OWNER, Tap("tap0", OWNER, 1500))
+    with held("tap0"):
+        (shown,) = json.loads(ip("-json", "address", "show", "dev", "tap0"))
+        (address,) = shown["addr_info"]
+        assert (address["local"], address["prefixlen"], address["scope"]) == ("fe80::1", 64, "link")
+        assert address["nodad"]
+        assert "tentative" not in address
+    assert sysctl("ipv6/conf/tap0/accept_ra") == "0"
+
+
+@pytest.mark.lab
+async def test_the_host_forwards_ipv6_and_its_uplinks_take_routers_as_before(kernel: PrivateNetwork) -> None:
+    for name, accepts in (("up0", "1"), ("quiet0", "0"), ("told0", "2")):
+        kernel.put_foreign(name, "")
+        sysctl(f"ipv6/conf/{name}/accept_ra", accepts)
+    await kernel.driver().prepare()
+    assert sysctl("ipv6/conf/all/forwarding") == "1"
+    assert [sysctl(f"ipv6/conf/{name}/accept_ra") for name in ("up0", "quiet0", "told0")] == ["2", "0", "2"]
+    assert sysctl("ipv6/conf/default/accept_ra") == "1"
+    sysctl("ipv6/conf/up0/accept_ra", "1")
+    await kernel.driver().prepare()
+    assert sysctl("ipv6/conf/up0/accept_ra") == "1", "who is a router already is left as its operator has it"
+
+
+@pytest.mark.lab
+async def test_a_host_without_ipv6_has_taps_all_the_same(kernel: PrivateNetwork) -> None:
+    sysctl("ipv6/conf/all/disable_ipv6", "1")
+    sysctl("ipv6/conf/default/disable_ipv6", "1")
+    links = kernel.driver()
+    await links.prepare()
+    await converge(links, OWNER, Tap("tap0", OWNER, 1400))
+    assert await links.observe(OWNER) == (seen("tap0"),)
     (shown,) = json.loads(ip("-json", "address", "show", "dev", "tap0"))
     assert shown["addr_info"] == []
-    assert sysctl("ipv6/conf/tap0/accept_ra") == "0"
 
 
 @pytest.mark.lab

@@ -25,7 +25,7 @@ from corral_drivers.link import port as link_port
 from corral_drivers.link import tap
 from corral_drivers.link.model import HOST_MAC, Tap
 from corral_drivers.routing import kernel, messages, plan, port, simulated
-from corral_drivers.routing.model import Cause, Neighbour, Route, Table
+from corral_drivers.routing.model import Blackhole, Cause, Neighbour, Route, Table
 
 from .hearing import hearing
 from .network import private_network
@@ -57,6 +57,10 @@ class Ground(Protocol):
         """Someone removes the route and the neighbour of this address by hand."""
         ...
 
+    def fill(self, prefix: str) -> None:
+        """Someone removes the blackhole by hand."""
+        ...
+
 
 class Simulation:
     """The simulated world."""
@@ -79,6 +83,10 @@ class Simulation:
 
     def cut(self, interface: str, address: str) -> None:
         self._world.lose(interface)
+
+    def fill(self, prefix: str) -> None:
+        self._world.blackholes.discard((SETTINGS.table, prefix))
+        self._world.listeners.tell("")
 
 
 class PrivateNetwork:
@@ -106,6 +114,9 @@ class PrivateNetwork:
     def cut(self, interface: str, address: str) -> None:
         ip("neighbour", "delete", address, "dev", interface)
         ip("route", "delete", address, "dev", interface)
+
+    def fill(self, prefix: str) -> None:
+        ip("route", "delete", "blackhole", prefix)
 
     def _make(self, interface: str) -> None:
         ip("tuntap", "add", "dev", interface, "mode", "tap")
@@ -272,6 +283,87 @@ async def test_what_another_protocol_holds_is_neither_seen_nor_touched(ground: G
     for interface in ("tap0", "tap1"):
         await tables.apply(plan.RemoveRoute(Route(route.prefix, interface)))
     assert ground.foreign() == before
+
+
+@pytest.fixture(params=["10.77.0.0/26", "10.77.0.5/32", "fd77::/112", "fd00:77::5/128"])
+def hole(request: pytest.FixtureRequest) -> Blackhole:
+    return Blackhole(str(request.param))
+
+
+async def test_a_blackhole_is_made_seen_and_removed_and_each_step_may_be_taken_twice(
+    ground: Ground, hole: Blackhole
+) -> None:
+    tables, before = ground.driver(), ground.foreign()
+    for step in 2 * plan.plan_blackholes([hole], await tables.blackholes()).steps:
+        await tables.apply(step)
+    assert await ground.driver().blackholes() == (hole,)
+    assert not plan.plan_blackholes([hole], await tables.blackholes())
+    assert await tables.observe() == Table()
+    assert await ground.driver(port.Settings(table=1077)).blackholes() == ()
+    for step in 2 * plan.plan_blackholes([], [hole]).steps:
+        await tables.apply(step)
+    assert await tables.blackholes() == ()
+    assert ground.foreign() == before
+
+
+async def test_a_blackhole_and_the_routes_in_it_leave_each_other_alone(ground: Ground, address: str) -> None:
+    tables, desired = ground.driver(), way(address, "tap0")
+    holes = [Blackhole(desired.routes[0].prefix), Blackhole("10.77.0.0/26"), Blackhole("fd00:77::/112")]
+    for step in plan.plan_blackholes(holes, ()).steps:
+        await tables.apply(step)
+    await converge(tables, desired, "tap0")
+    assert await tables.observe() == desired
+    assert await tables.blackholes() == tuple(sorted(holes))
+    ground.lose("tap0")
+    assert await tables.blackholes() == tuple(sorted(holes))
+    await converge(tables, desired, "tap0")
+    for step in plan.plan_blackholes((), holes).steps:
+        await tables.apply(step)
+    assert await tables.observe() == desired
+
+
+async def test_a_watch_tells_of_a_blackhole_without_an_interface(ground: Ground, hole: Blackhole) -> None:
+    tables = ground.driver()
+    await tables.apply(plan.SetBlackhole(hole))
+    async with hearing(tables) as heard:
+        ground.fill(hole.prefix)
+        await heard.of("")
+    assert await tables.blackholes() == ()
+
+
+async def test_a_blackhole_that_is_not_canonical_is_rejected(ground: Ground) -> None:
+    for prefix in ("10.77.0.5/26", "FD77::/112", "10.77.0.0"):
+        with pytest.raises(errors.Rejected):
+            await ground.driver().apply(plan.SetBlackhole(Blackhole(prefix)))
+    assert await ground.driver().blackholes() == ()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(("prefix", "metric"), [("10.77.0.0/26", "1"), ("fd77::/112", "2")])
+async def test_a_blackhole_of_another_protocol_is_foreign(network: None, prefix: str, metric: str) -> None:
+    ground = PrivateNetwork()
+    ip("route", "add", "blackhole", prefix, "proto", "static", "metric", metric)
+    tables, before = ground.driver(), ground.foreign()
+    assert await tables.blackholes() == ()
+    with pytest.raises(errors.Rejected) as refused:
+        await tables.apply(plan.SetBlackhole(Blackhole(prefix)))
+    assert refused.value.cause is Cause.PREFIX_TAKEN
+    await tables.apply(plan.RemoveBlackhole(Blackhole(prefix)))
+    assert ground.foreign() == before
+
+
+@pytest.mark.lab
+async def test_what_is_for_no_guest_of_a_block_is_dropped_and_goes_not_back_to_the_fabric(network: None) -> None:
+    PrivateNetwork()
+    tables = kernel.Kernel(SETTINGS)
+    ip("route", "add", "default", "dev", "tap1")
+    await tables.apply(plan.SetBlackhole(Blackhole("10.77.0.0/26")))
+    await tables.apply(plan.SetRoute(Route("10.77.0.5/32", "tap0")))
+    dropped = subprocess.run(["ip", "route", "get", "10.77.0.9"], check=False, capture_output=True, text=True)
+    assert dropped.returncode != 0
+    for address, interface in (("10.77.0.5", "tap0"), ("10.77.0.70", "tap1")):
+        (chosen,) = json.loads(ip("-json", "route", "get", address))
+        assert chosen["dev"] == interface
 
 
 async def test_an_interface_that_is_not_there_is_awaited(ground: Ground, address: str) -> None:

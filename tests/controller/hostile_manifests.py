@@ -109,7 +109,16 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
     return {
         "Cloud": ({"deletionGuard": {"sharePercent": 100, "floor": 1_000_000, "windowSeconds": 600, "release": "x"}},),
         "Host": ({"hypervisor": {"driver": "simulated"}, "reserved": {"memory": "1Gi"}, "maintenance": True},),
-        "HostState": ({"cloud": "c", "host": "h", "hypervisor": {"driver": "simulated"}, "rollCall": "1"},),
+        "HostState": (
+            {
+                "cloud": "c",
+                "host": "h",
+                "hypervisor": {"driver": "simulated"},
+                "rollCall": "1",
+                "blocks": ["10.99.203.0/26"],
+                "pools": ["10.99.203.0/24"],
+            },
+        ),
         "ClusterImage": (image,),
         "Image": (image,),
         "Instance": (instance, instance | {"seed": instance["seed"] | {"userData": "", "userDataSecret": "none"}}),
@@ -122,7 +131,14 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 "interface": "eth0",
             },
         ),
-        "IPPool": ({"prefixes": ["10.96.0.0/24"]},),
+        "IPBlock": ({"prefix": "10.99.202.0/26", "poolRef": {"name": names.pool}, "host": "no-host"},),
+        "IPPool": (
+            {
+                "prefixes": ["10.96.0.0/24", "fd96::/64"],
+                "blockSize": {"ipv4": 27, "ipv6": 120},
+                "coolDownSeconds": 1,
+            },
+        ),
         "ClusterNetwork": (network,),
         "Network": (network,),
         "VirtualMachine": (

@@ -39,6 +39,7 @@ _SPECS: dict[str, dict[str, Any]] = {
         "owner": _OWNER,
         "interface": "eth0",
     },
+    "IPBlock": {"prefix": "10.7.0.0/26", "poolRef": {"name": "pool"}, "host": "h1"},
     "IPPool": {"prefixes": ["10.7.0.0/24"]},
     "ClusterNetwork": {"poolRefs": [{"name": "pool"}]},
     "Network": {"poolRefs": [{"name": "pool"}]},

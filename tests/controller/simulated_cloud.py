@@ -74,7 +74,7 @@ class SimulatedCloud:
         await self.admin.create(kube.NAMESPACES, {"metadata": {"name": self.namespace}})
         await self.offer(world.CLASSES, "small", {"cpu": 1, "memory": "64Mi"})
         await self.offer(world.CLUSTER_IMAGES, "image", self.image())
-        await self.offer(world.POOLS, "pool", {"prefixes": [prefix]})
+        await self.offer(world.POOLS, "pool", {"prefixes": [prefix], "coolDownSeconds": 0})
         await self.offer(world.CLUSTER_NETWORKS, "net", {"poolRefs": [{"name": self.named("pool")}]})
         self.mark()
 
@@ -156,10 +156,12 @@ class SimulatedCloud:
         return found
 
     async def all(self, where: kube.Collection) -> list[kube.Object]:
-        """Every object that stands for one of this cloud's VirtualMachines, or is in its namespace."""
+        """Every object that stands for one of this cloud's VirtualMachines, or is in its namespace, or of its pools."""
         found = [obj async for page in self.admin.pages(where) for obj in page]
         if where.plural in (world.INSTANCES.plural, world.ALLOCATIONS.plural):
             return [obj for obj in found if obj["spec"]["owner"]["namespace"] == self.namespace]
+        if where.plural == world.BLOCKS.plural:
+            return [obj for obj in found if obj["spec"]["poolRef"]["name"].startswith(f"{self.prefix}-")]
         return [obj for obj in found if obj["metadata"].get("namespace") == self.namespace]
 
     async def leftovers(self) -> list[str]:
@@ -300,8 +302,11 @@ class SimulatedCloud:
         """Count writes from here on."""
         self._read_from = self.control_plane.audit_log.stat().st_size
 
-    def writes(self) -> Counter[str]:
-        """How often our processes wrote to objects of ours, by verb, resource and subresource."""
+    def writes(self, *others: str) -> Counter[str]:
+        """How often our processes wrote to objects of ours, by verb, resource and subresource.
+
+        Not counted is what is of hosts and of the cloud, unless `others` names its plural.
+        """
         with self.control_plane.audit_log.open(encoding="utf-8") as log:
             log.seek(self._read_from)
             # The last line may be half written.
@@ -310,7 +315,7 @@ class SimulatedCloud:
             "/".join(filter(None, (f"{event['verb']} {what['resource']}", what.get("subresource"))))
             for event, what in ((event, event["objectRef"]) for event in events)
             if event["user"]["username"] == CONTROLLER or event["user"]["username"].startswith("corral:agent:")
-            if event["verb"] in _WRITES and what["resource"] in _COUNTED
+            if event["verb"] in _WRITES and what["resource"] in {*_COUNTED, *others}
             if event["stage"] == "ResponseComplete"
         )
 
@@ -323,7 +328,7 @@ class SimulatedCloud:
                 await self.stop_agent(self.hosts[name])
         with contextlib.suppress(Exception):
             await self.stop_controller()
-        for where in (world.VMS, world.INSTANCES, world.ALLOCATIONS):
+        for where in (world.VMS, world.INSTANCES, world.ALLOCATIONS, world.BLOCKS):
             for obj in await self.all(where):
                 await self._remove(where, obj)
         for where, name in reversed(self._made):

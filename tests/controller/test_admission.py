@@ -270,9 +270,18 @@ async def test_an_image_that_is_refused(api: kube.Kube, kind: str, case: str) ->
 
 
 POOL_REFUSED: dict[str, tuple[list[str], list[str]]] = {
-    "malformed": (["10.7.0.0"], ["spec.prefixes are IPv4 prefixes such as 10.77.0.0/24"]),
-    "no octet": (["10.7.0.256/24"], ["spec.prefixes are IPv4 prefixes"]),
-    "IPv6": (["fd00::/64"], ["spec.prefixes are IPv4 prefixes"]),
+    "malformed": (["10.7.0.0"], ["spec.prefixes are IPv4 or IPv6 prefixes such as 10.77.0.0/24"]),
+    "no octet": (["10.7.0.256/24"], ["spec.prefixes are IPv4 or IPv6 prefixes"]),
+    "IPv4 in IPv6": (["::ffff:10.7.0.0/120"], ["spec.prefixes are IPv4 or IPv6 prefixes"]),
+    "a zone": (["fe80::%eth0/64"], ["spec.prefixes are IPv4 or IPv6 prefixes"]),
+    "host bits of IPv6": (["fd77::5/64"], ["has host bits set"]),
+    "too large for IPv6": (["fd00::/31"], ["larger than a pool can be", "IPv6 /32 or smaller"]),
+    "IPv6 twice": (["fd77::/64", "FD77:0::/64"], ["two of spec.prefixes overlap"]),
+    "smaller than a block": (["10.7.0.0/27"], ["smaller than a host's block", "spec.blockSize"]),
+    "IPv6 smaller than a block": (["10.7.0.0/24", "fd77::/113"], ["smaller than a host's block"]),
+    "IPv6 loopback": (["::/112"], ["has addresses that no guest can have", "::/8"]),
+    "IPv6 link-local": (["fe80::/64"], ["has addresses that no guest can have", "fe80::/10"]),
+    "IPv6 multicast": (["ff02::/64"], ["has addresses that no guest can have", "ff00::/8"]),
     "host bits": (["10.7.0.5/24"], ["has host bits set: write 10.77.0.0/24, not 10.77.0.5/24"]),
     "too large": (["10.0.0.0/11"], ["larger than a pool can be: give /12 or smaller"]),
     "overlap": (
@@ -392,6 +401,8 @@ CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[str]]] = {
         {"prefixes": ["10.7.0.0/24"]},
         ["spec.prefixes", "can't be taken from a pool", "add another prefix instead"],
     ),
+    "pool's blocks": ("IPPool", {}, {"blockSize": {"ipv4": 27}}, ["spec.blockSize can't change", "another pool"]),
+    "block": ("IPBlock", {}, {"host": "h2"}, ["a block never changes hands"]),
     "allocation": ("IPAllocation", {}, {"interface": "eth1"}, ["an allocation never changes hands"]),
     "instance's owner": ("Instance", {}, {"epoch": 2}, ["one placement of one VirtualMachine, for life"]),
 }
@@ -413,7 +424,8 @@ async def test_a_change_that_is_refused(api: kube.Kube, case: str) -> None:
         ("VirtualMachine", {}, {"rootDisk": {"size": "11Gi"}}),
         ("VirtualMachine", {}, {"runStrategy": "Halted"}),
         ("VirtualMachine", {}, {"cpu": None, "memory": None, "classRef": {"name": "small"}}),
-        ("IPPool", {}, {"prefixes": ["10.8.0.0/24", "10.7.0.0/24"]}),
+        ("IPPool", {}, {"prefixes": ["10.8.0.0/24", "10.7.0.0/24", "fd77::/64"]}),
+        ("IPPool", {"prefixes": ["10.7.0.0/30"], "blockSize": {"ipv4": 30}}, {"coolDownSeconds": 0}),
         ("Host", {}, {"maintenance": True}),
     ],
 )

@@ -55,7 +55,9 @@ async def test_what_a_virtual_machine_refers_to_may_come_after_it(lent_cloud: Si
     network = await cloud.get(world.CLUSTER_NETWORKS, cloud.named("late"))
     assert network is not None
     assert said(network, "Ready") == ("False", "PoolNotFound")
-    await cloud.offer(world.POOLS, "late", {"prefixes": ["10.98.0.0/30"]})
+    await cloud.offer(
+        world.POOLS, "late", {"prefixes": ["10.98.0.0/30"], "blockSize": {"ipv4": 30}, "coolDownSeconds": 0}
+    )
     (vm,) = await cloud.ready("web")
     assert vm["status"]["placement"]["addresses"][0]["address"] == "10.98.0.1"
     assert vm["metadata"]["generation"] == 1
@@ -63,7 +65,9 @@ async def test_what_a_virtual_machine_refers_to_may_come_after_it(lent_cloud: Si
 
 async def test_a_full_pool_is_told_and_an_address_that_is_freed_is_given_again(lent_cloud: SimulatedCloud) -> None:
     cloud = lent_cloud
-    await cloud.offer(world.POOLS, "tiny", {"prefixes": ["10.97.0.0/30"]})
+    await cloud.offer(
+        world.POOLS, "tiny", {"prefixes": ["10.97.0.0/30"], "blockSize": {"ipv4": 30}, "coolDownSeconds": 0}
+    )
     await cloud.offer(world.CLUSTER_NETWORKS, "tiny", {"poolRefs": [{"name": cloud.named("tiny")}]})
     networks = [{"networkRef": {"name": cloud.named("tiny")}}]
     for name in ("a", "b"):

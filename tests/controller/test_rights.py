@@ -65,6 +65,11 @@ async def test_every_write_that_is_granted_is_made(shared_cloud: SimulatedCloud,
     await cloud.delete("short")
     agent = f"corral:agent:{host}"
 
+    # Empty blocks are returned soon.
+    await cloud.stop_controller()
+    await cloud.start_controller(block_idle_for=0.2)
+    await until(lambda: cloud.all(world.BLOCKS), lambda found: not found)
+
     async def look() -> dict[str, set[str]]:
         made = list(writes(cloud.control_plane))
         left = {user: granted(role) for user, role in ((CONTROLLER, "corral-controller"), (agent, "corral-agent"))}

@@ -33,6 +33,11 @@ def times(counts: Counter[str], number: int) -> Counter[str]:
     return Counter({what: count * number for what, count in counts.items()})
 
 
+def without_answers(counts: Counter[str]) -> Counter[str]:
+    """An agent reports what it has taken up of its HostState within some seconds."""
+    return Counter({what: count for what, count in counts.items() if what != "patch hoststates/status"})
+
+
 @pytest_asyncio.fixture(scope="module")
 async def warm_cloud(shared_cloud: SimulatedCloud) -> SimulatedCloud:
     """The image is on both hosts, and whoever tells that has told it."""
@@ -93,6 +98,35 @@ async def test_two_addresses_are_one_write_more(cloud: SimulatedCloud) -> None:
     await cloud.nothing_is_left()
     await asyncio.sleep(QUIET)
     assert cloud.writes() == DELETED + Counter({"delete ipallocations": 1})
+
+
+async def test_a_new_block_is_one_write_and_one_of_its_hosts_and_the_next_guest_costs_none(
+    cloud: SimulatedCloud,
+) -> None:
+    await cloud.offer(world.POOLS, "both", {"prefixes": ["10.94.0.0/24", "fd94::/64"], "coolDownSeconds": 0})
+    await cloud.offer(world.CLUSTER_NETWORKS, "both", {"poolRefs": [{"name": cloud.named("both")}]})
+    for name in list(cloud.hosts)[1:]:
+        await cloud.patch(world.HOSTS, name, {"maintenance": True})
+    await asyncio.sleep(QUIET)
+    cloud.mark()
+    networks = [{"networkRef": {"name": cloud.named("both")}}]
+    await cloud.vm("web", networks=networks)
+    (vm,) = await cloud.ready("web")
+    await asyncio.sleep(QUIET)
+    two_addresses = CREATED + Counter({"create ipallocations": 1})
+    blocks = Counter({"create ipblocks": 2, "patch hoststates": 1})
+    assert without_answers(cloud.writes("hoststates")) == two_addresses + blocks
+    name = vm["status"]["placement"]["host"]
+    state = await cloud.admin.get(world.HOST_STATES, f"corral-host-{name}", name)
+    assert state is not None
+    assert [one for one in state["spec"]["blocks"] if "94" in one] == ["10.94.0.0/26", "fd94::/112"]
+    cloud.mark()
+    await cloud.vm("next", networks=networks)
+    await cloud.ready("next")
+    await asyncio.sleep(QUIET)
+    assert without_answers(cloud.writes("hoststates")) == two_addresses
+    for name in list(cloud.hosts)[1:]:
+        await cloud.patch(world.HOSTS, name, {"maintenance": False})
 
 
 async def test_user_data_of_a_secret_is_one_write_more(cloud: SimulatedCloud) -> None:

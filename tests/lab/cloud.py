@@ -239,7 +239,7 @@ def objects(prefix: str) -> list[dict[str, Any]]:
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}},
         _object("VirtualMachineClass", CLASS, {"cpu": 1, "memory": "96Mi"}, None),
-        _object("IPPool", POOL, {"prefixes": [prefix]}, None),
+        _object("IPPool", POOL, {"prefixes": [prefix], "coolDownSeconds": 0}, None),
         _object("ClusterNetwork", NETWORK, {"poolRefs": [{"name": POOL}]}, None),
     ]
 

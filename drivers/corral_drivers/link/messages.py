@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corral_drivers import rtnetlink
-from corral_drivers.link.model import HOST_MAC, Observed
+from corral_drivers.link.model import GATEWAY6, HOST_MAC, Observed
 
-DELETE_LINK, GET_LINK, SET_LINK, NEW_ADDRESS = 17, 18, 19, 20
+DELETE_LINK, GET_LINK, SET_LINK, NEW_ADDRESS, DELETE_ADDRESS, GET_ADDRESS = 17, 18, 19, 20, 21, 22
 
 _LINK = struct.Struct("=BxHiII")
 """ifinfomsg: family, device type, index, flags, mask of the flags that change."""
@@ -24,8 +24,11 @@ _ADDRESS = struct.Struct("=BBBBI")
 
 _IFF_UP = 1
 _SCOPE_LINK = 253
+_NO_DETECTION = 0x02
+_GATEWAY6 = ipaddress.IPv6Address(GATEWAY6).packed
+_ON_LINK6 = 64
 _MAC, _NAME, _MTU, _LINKINFO, _ALIAS, _AF_SPEC, _GROUP, _EXT_MASK, _CARRIER = 1, 3, 4, 18, 20, 26, 27, 29, 33
-_INFO_KIND, _INET6_ADDRESS_GENERATION, _ADDRESS_LOCAL = 1, 8, 2
+_INFO_KIND, _INET6_ADDRESS_GENERATION, _ADDRESS_WHOLE, _ADDRESS_LOCAL = 1, 8, 1, 2
 _GENERATE_NONE = b"\x01"
 _SKIP_STATISTICS = rtnetlink.attribute(_EXT_MASK, rtnetlink.u32(8))
 
@@ -43,9 +46,9 @@ class Link:
     up: bool
     carrier: bool
 
-    def seen(self, owner: str) -> Observed:
+    def seen(self, owner: str, *, gateway: bool) -> Observed:
         """The link as the tap of this owner."""
-        return Observed(name=self.name, owner=owner, mtu=self.mtu, mac=self.mac, up=self.up, carrier=self.carrier)
+        return Observed(self.name, owner, self.mtu, self.mac, up=self.up, carrier=self.carrier, gateway=gateway)
 
 
 def by_name(name: str) -> bytes:
@@ -106,6 +109,32 @@ def gateway(address: ipaddress.IPv4Address, index: int) -> bytes:
     return _ADDRESS.pack(socket.AF_INET, address.max_prefixlen, 0, _SCOPE_LINK, index) + rtnetlink.attribute(
         _ADDRESS_LOCAL, address.packed
     )
+
+
+def gateway6(index: int) -> bytes:
+    """For NEW_ADDRESS: the gateway of IPv6, usable at once: that nobody else has it need not be found out first."""
+    return (
+        _ADDRESS.pack(socket.AF_INET6, _ON_LINK6, _NO_DETECTION, _SCOPE_LINK, index)
+        + rtnetlink.attribute(_ADDRESS_LOCAL, _GATEWAY6)
+        + rtnetlink.attribute(_ADDRESS_WHOLE, _GATEWAY6)
+    )
+
+
+def addresses6(index: int) -> bytes:
+    """For a dump of GET_ADDRESS: the IPv6 addresses of this interface."""
+    return _ADDRESS.pack(socket.AF_INET6, 0, 0, 0, index)
+
+
+def parse_gateway6(body: bytes) -> int | None:
+    """The number of the interface that an answer to GET_ADDRESS, or a watch, shows the IPv6 gateway on; or None."""
+    family, length, _, _, index = _ADDRESS.unpack_from(body)
+    found = rtnetlink.attributes(body, _ADDRESS.size).get(_ADDRESS_WHOLE)
+    return int(index) if (family, length, found) == (socket.AF_INET6, _ON_LINK6, _GATEWAY6) else None
+
+
+def by_index(index: int) -> bytes:
+    """For GET_LINK: the interface of this number."""
+    return _LINK.pack(0, 0, index, 0, 0) + _SKIP_STATISTICS
 
 
 def parse(body: bytes) -> Link:

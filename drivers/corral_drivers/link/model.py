@@ -8,6 +8,9 @@ from dataclasses import dataclass
 HOST_MAC = "ee:ee:ee:ee:ee:ee"
 """The host's end of every tap, the same on every host: a guest that moves keeps its gateway's MAC."""
 
+GATEWAY6 = "fe80::1"
+"""The IPv6 gateway of every guest, on each tap: of link-local scope, so that the same one may be on all."""
+
 
 class Cause(enum.StrEnum):
     """Why a link could not be made."""
@@ -33,7 +36,9 @@ class Tap:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Observed:
-    """A tap of ours as it is. `carrier`: a guest holds its other end."""
+    """A tap of ours as it is. `carrier`: a guest holds its other end. `gateway`: it has the IPv6 gateway's address, or
+    the host has no IPv6.
+    """
 
     name: str
     owner: str
@@ -41,3 +46,4 @@ class Observed:
     mac: str
     up: bool
     carrier: bool
+    gateway: bool = True

@@ -44,4 +44,5 @@ def plan(desired: Iterable[Tap], observed: Iterable[Observed]) -> Plan:
 
 
 def _holds(tap: Tap, seen: Observed | None) -> bool:
-    return seen is not None and (seen.owner, seen.mtu, seen.mac, seen.up) == (tap.owner, tap.mtu, HOST_MAC, True)
+    wanted = (tap.owner, tap.mtu, HOST_MAC, True, True)
+    return seen is not None and (seen.owner, seen.mtu, seen.mac, seen.up, seen.gateway) == wanted

@@ -26,7 +26,10 @@ class Links(Protocol):
     """
 
     async def prepare(self) -> None:
-        """What all guests share: forwarding, and the link-local gateway that answers every guest's ARP."""
+        """What all guests share: forwarding, and the link-local gateway that answers every guest's ARP.
+
+        Interfaces that take their routes from router advertisements go on doing so.
+        """
         ...
 
     async def observe(self, owner: str) -> tuple[Observed, ...]:

@@ -28,6 +28,7 @@ class Interface:
     mtu: int
     mac: str
     up: bool = True
+    gateway: bool = True
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ class Simulated:
             there = Interface(next(self.world.indices), mark, tap.mtu, HOST_MAC)
         elif there.alias != mark:
             raise names.taken(tap.name, there.alias)
-        self.world.put(tap.name, replace(there, mtu=tap.mtu, mac=HOST_MAC, up=True))
+        self.world.put(tap.name, replace(there, mtu=tap.mtu, mac=HOST_MAC, up=True, gateway=True))
 
     def _remove(self, name: str) -> None:
         there = self.world.interfaces.get(name)
@@ -119,4 +120,5 @@ class Simulated:
 
     def _seen(self, name: str, owner: str) -> Observed:
         there = self.world.interfaces[name]
-        return Observed(name, owner, there.mtu, there.mac, up=there.up, carrier=self.world.held(name))
+        held = self.world.held(name)
+        return Observed(name, owner, there.mtu, there.mac, up=there.up, carrier=held, gateway=there.gateway)

@@ -44,6 +44,8 @@ _TAP, _NO_PACKET_INFORMATION, _VIRTIO_HEADER, _EXCLUSIVE = 0x0002, 0x1000, 0x400
 _FLAGS = _TAP | _NO_PACKET_INFORMATION | _VIRTIO_HEADER
 """As libvirt and QEMU open it for virtio; one queue."""
 
+_WATCHED = rtnetlink.Group.LINK | rtnetlink.Group.IPV6_ADDRESS
+
 _SILENT = frozenset({"1", "2", "8"})
 """Values of arp_ignore (`ip-sysctl.rst`) with which an address of lo answers on no other interface."""
 
@@ -82,8 +84,7 @@ class Taps:
 
     async def observe(self, owner: str) -> tuple[Observed, ...]:
         mark = names.mark(self._settings, owner)
-        ours = await self._run(_marked, mark)
-        return tuple(sorted(link.seen(owner) for link in ours if link.alias == mark))
+        return tuple(sorted(await self._run(_seen, mark, owner)))
 
     async def owners(self) -> frozenset[str]:
         ours = await self._run(_marked, self._prefix)
@@ -99,12 +100,17 @@ class Taps:
     async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
         needle = self._prefix.encode()
 
-        def heard(_kind: int, body: bytes) -> None:
-            if needle in body and (alias := messages.parse(body).alias).startswith(self._prefix):
+        def heard(kind: int, body: bytes) -> None:
+            alias = ""
+            if kind in (messages.NEW_ADDRESS, messages.DELETE_ADDRESS):
+                alias = _alias_at(messages.parse_gateway6(body))
+            elif needle in body:
+                alias = messages.parse(body).alias
+            if alias.startswith(self._prefix):
                 changed(alias.removeprefix(self._prefix))
 
         try:
-            return rtnetlink.Watch(rtnetlink.Group.LINK, heard, missed).close
+            return rtnetlink.Watch(_WATCHED, heard, missed).close
         except OSError as error:
             raise _refusal("watch the taps", error) from error
 
@@ -163,6 +169,24 @@ def _forward() -> None:
     forward = _SYSCTL / "ipv4/ip_forward"
     if forward.read_text().strip() != "1":
         forward.write_text("1")
+    with contextlib.suppress(FileNotFoundError):
+        _forward_ipv6(_SYSCTL / "ipv6/conf")
+
+
+def _forward_ipv6(conf: pathlib.Path) -> None:
+    """A router takes no router advertisement where accept_ra is 1, and forgets what it has learnt of them.
+
+    What the host's own uplinks live by goes on: 2 says that they take them all the same (`ip-sysctl.rst`). One that
+    comes later is its operator's to set so; taps take none (`_fit`).
+    """
+    forward = conf / "all/forwarding"
+    if forward.read_text().strip() != "0":
+        return
+    for accepts in conf.glob("*/accept_ra"):
+        with contextlib.suppress(FileNotFoundError):
+            if accepts.parent.name not in ("all", "default", "lo") and accepts.read_text().strip() == "1":
+                accepts.write_text("2")
+    forward.write_text("1")
 
 
 def _marked(mark: str) -> list[messages.Link]:
@@ -175,6 +199,47 @@ def _marked(mark: str) -> list[messages.Link]:
         raise _refusal("list the taps", error) from error
     taps = (messages.parse(body) for body in shown if needle in body)
     return [tap for tap in taps if tap.alias.startswith(mark)]
+
+
+def _seen(mark: str, owner: str) -> list[Observed]:
+    """The taps with just this mark, and whether each has the IPv6 gateway."""
+    ours = [link for link in _marked(mark) if link.alias == mark]
+    if not ours:
+        return []
+    try:
+        with rtnetlink.Socket() as kernel:
+            return [link.seen(owner, gateway=_has_gateway(kernel, link)) for link in ours]
+    except OSError as error:
+        raise _refusal("look at the taps", error) from error
+
+
+def _has_gateway(kernel: rtnetlink.Socket, link: messages.Link) -> bool:
+    try:
+        shown = kernel.dump(messages.GET_ADDRESS, messages.addresses6(link.index))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return False
+        raise
+    return any(messages.parse_gateway6(body) == link.index for body in shown) or not _knows_ipv6(link.name)
+
+
+def _knows_ipv6(name: str) -> bool:
+    """Whether the interface may have IPv6 addresses: not where somebody turned that off, for good or for all."""
+    try:
+        return (_SYSCTL / "ipv6/conf" / name / "disable_ipv6").read_text().strip() == "0"
+    except FileNotFoundError:
+        return False
+
+
+def _alias_at(index: int | None) -> str:
+    """Whose interface it is; empty where it is nobody's, or gone."""
+    if index is None:
+        return ""
+    try:
+        with rtnetlink.Socket() as kernel:
+            return messages.parse(kernel.get(messages.GET_LINK, messages.by_index(index))).alias
+    except OSError:
+        return ""
 
 
 def _ensure(tap: Tap, mark: str) -> None:
@@ -219,6 +284,10 @@ def _fit(kernel: rtnetlink.Socket, index: int, tap: Tap, mark: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         (_SYSCTL / "ipv6/conf" / tap.name / "accept_ra").write_text("0")
     kernel.change(messages.SET_LINK, messages.set_up(index))
+    if _knows_ipv6(tap.name):
+        with contextlib.suppress(FileExistsError):
+            flags = rtnetlink.Flag.CREATE | rtnetlink.Flag.EXCLUSIVE
+            kernel.change(messages.NEW_ADDRESS, messages.gateway6(index), flags)
 
 
 def _look(kernel: rtnetlink.Socket, name: str) -> messages.Link | None:

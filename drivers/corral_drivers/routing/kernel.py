@@ -4,7 +4,7 @@
 entry of it. A restarted process with no memory finds both in the kernel's dumps; what carries another number is foreign
 and is never replaced nor removed. The one exception is a neighbour entry for an address that we are told to set: what
 the kernel learnt about it by itself gives way. Routes are of link scope and of the best metric, so that one that the
-fabric tells of may stand beside ours and loses. The agent constructs the driver.
+fabric tells of may stand beside ours and loses; a blackhole has the next metric. The agent constructs the driver.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ from typing import TypeVar
 
 from corral_drivers import errors, rtnetlink
 from corral_drivers.routing import messages, values
-from corral_drivers.routing.model import Cause, Neighbour, Route, Table
-from corral_drivers.routing.plan import RemoveNeighbour, RemoveRoute, SetNeighbour, SetRoute, Step
+from corral_drivers.routing.model import Blackhole, Cause, Neighbour, Route, Table
+from corral_drivers.routing.plan import (
+    RemoveBlackhole,
+    RemoveNeighbour,
+    RemoveRoute,
+    SetBlackhole,
+    SetNeighbour,
+    SetRoute,
+    Step,
+)
 from corral_drivers.routing.port import Settings
 
 ResultT = TypeVar("ResultT")
@@ -45,6 +53,9 @@ class Kernel:
     async def observe(self, interfaces: Iterable[str] | None = None) -> Table:
         return await self._run(_observe, self._table, None if interfaces is None else frozenset(interfaces))
 
+    async def blackholes(self) -> tuple[Blackhole, ...]:
+        return await self._run(_blackholes, self._table)
+
     async def apply(self, step: Step) -> None:
         match step:
             case SetNeighbour(neighbour):
@@ -55,10 +66,17 @@ class Kernel:
                 await self._run(_remove_route, route, values.network(route), self._table)
             case RemoveNeighbour(neighbour):
                 await self._run(_remove_neighbour, neighbour, values.address(neighbour))
+            case SetBlackhole(blackhole):
+                await self._run(_set_blackhole, values.network(blackhole), self._table)
+            case RemoveBlackhole(blackhole):
+                await self._run(_remove_blackhole, values.network(blackhole), self._table)
 
     async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
         def heard(kind: int, body: bytes) -> None:
             index = messages.concerned(kind, body, self._table)
+            if index == 0:
+                changed("")
+                return
             # Where the interface has gone as well there is no name any more, and nothing to put back over it.
             with contextlib.suppress(OSError):
                 if index is not None:
@@ -135,6 +153,41 @@ def _remove_route(route: Route, network: messages.Network, table: int) -> None:
         if index := _index_if_there(route.interface):
             asked = messages.IndexedRoute(network, index)
             _unless_gone(kernel, messages.DELETE_ROUTE, messages.route(asked, table))
+
+
+def _blackholes(table: int) -> tuple[Blackhole, ...]:
+    with _conversation("read the blackholes") as kernel:
+        found = [one for family in messages.FAMILIES for one in _holes(kernel, family, table)]
+    return tuple(sorted(Blackhole(str(one)) for one in found))
+
+
+def _holes(kernel: rtnetlink.Socket, family: socket.AddressFamily, table: int) -> list[messages.Network]:
+    try:
+        shown = kernel.dump(messages.GET_ROUTE, messages.blackholes(family, table))
+    except OSError as error:
+        if error.errno in _GONE:
+            return []
+        raise
+    return [found for body in shown if (found := messages.parse_blackhole(body, table))]
+
+
+def _set_blackhole(network: messages.Network, table: int) -> None:
+    operation = f"blackhole {network}"
+    with _conversation(operation) as kernel:
+        flags = rtnetlink.Flag.CREATE | rtnetlink.Flag.EXCLUSIVE
+        try:
+            kernel.change(messages.NEW_ROUTE, messages.blackhole(network, table), flags)
+        except FileExistsError as error:
+            family = socket.AF_INET if network.version == 4 else socket.AF_INET6
+            if network not in _holes(kernel, family, table):
+                raise errors.Rejected(
+                    Cause.PREFIX_TAKEN, f"{operation}: a route of another protocol holds this prefix"
+                ) from error
+
+
+def _remove_blackhole(network: messages.Network, table: int) -> None:
+    with _conversation(f"remove blackhole {network}") as kernel:
+        _unless_gone(kernel, messages.DELETE_ROUTE, messages.blackhole(network, table))
 
 
 def _set_neighbour(neighbour: Neighbour, address: messages.Address) -> None:

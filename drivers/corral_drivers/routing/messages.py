@@ -27,11 +27,14 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 """ndmsg: family, index of the interface, state, flags, type."""
 
-_SCOPE_LINK, _UNICAST, _PERMANENT, _UNSPECIFIED_TABLE = 253, 1, 0x80, 0
+_SCOPE_LINK, _UNICAST, _BLACKHOLE, _PERMANENT, _UNSPECIFIED_TABLE = 253, 1, 6, 0x80, 0
 _DESTINATION, _OUT, _PRIORITY, _TABLE = 1, 4, 6, 15
 _NEIGHBOUR_ADDRESS, _NEIGHBOUR_MAC, _NEIGHBOUR_INTERFACE, _NEIGHBOUR_PROTOCOL = 1, 2, 8, 12
 _FIRST = {socket.AF_INET: 0, socket.AF_INET6: 1}
 """The best metric: a guest that is here goes before a route to it that the fabric tells of. IPv6 reads 0 as 1,024."""
+
+_SECOND = {family: metric + 1 for family, metric in _FIRST.items()}
+"""Of blackholes: a block may be one address, whose guest goes before it; what the fabric tells of never does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,34 @@ def parse_route(body: bytes, table: int) -> IndexedRoute | None:
     return IndexedRoute(network, rtnetlink.number(found[_OUT]))
 
 
+def blackhole(network: Network, table: int) -> bytes:
+    """For NEW_ROUTE and DELETE_ROUTE."""
+    family = _family(network)
+    return (
+        _ROUTE.pack(family, network.prefixlen, 0, 0, _UNSPECIFIED_TABLE, PROTOCOL, 0, _BLACKHOLE, 0)
+        + rtnetlink.attribute(_TABLE, rtnetlink.u32(table))
+        + rtnetlink.attribute(_DESTINATION, network.network_address.packed)
+        + rtnetlink.attribute(_PRIORITY, rtnetlink.u32(_SECOND[family]))
+    )
+
+
+def blackholes(family: socket.AddressFamily, table: int) -> bytes:
+    """For a dump of GET_ROUTE: blackholes of ours of this family."""
+    asked = _ROUTE.pack(family, 0, 0, 0, _UNSPECIFIED_TABLE, PROTOCOL, 0, _BLACKHOLE, 0)
+    return asked + rtnetlink.attribute(_TABLE, rtnetlink.u32(table))
+
+
+def parse_blackhole(body: bytes, table: int) -> Network | None:
+    """The prefix of an answer to GET_ROUTE; None where it is not a blackhole of ours."""
+    family, length, _, _, _, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+    if (protocol, kind) != (PROTOCOL, _BLACKHOLE) or family not in FAMILIES:
+        return None
+    found = rtnetlink.attributes(body, _ROUTE.size)
+    if _DESTINATION not in found or rtnetlink.number(found.get(_TABLE, b"")) != table:
+        return None
+    return ipaddress.ip_network((found[_DESTINATION], length))
+
+
 def neighbour(asked: IndexedNeighbour) -> bytes:
     """For NEW_NEIGHBOUR."""
     return (
@@ -118,9 +149,12 @@ def parse_neighbour(body: bytes) -> IndexedNeighbour | None:
 def concerned(kind: int, body: bytes, table: int) -> int | None:
     """The number of the interface whose entries of ours a message of a watch may be about; None where it is not.
 
+    0 stands for blackholes, which lead over none.
     A neighbour that somebody removes is first shown as failed, with our protocol: its state does not matter here.
     """
     if kind in (NEW_ROUTE, DELETE_ROUTE):
+        if parse_blackhole(body, table) is not None:
+            return 0
         found = parse_route(body, table)
         return None if found is None else found.index
     if kind not in (NEW_NEIGHBOUR, DELETE_NEIGHBOUR):

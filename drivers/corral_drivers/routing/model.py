@@ -42,6 +42,16 @@ class Neighbour:
     interface: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Blackhole:
+    """A route that drops what is for this prefix: for a block of addresses, where no guest here has the address.
+
+    Without it, what is for an unused address would go back to the fabric, which sends it here again.
+    """
+
+    prefix: str
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Routes and neighbours together, each sorted and without doubles."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corral_drivers import steps
-from corral_drivers.routing.model import Neighbour, Route, Table
+from corral_drivers.routing.model import Blackhole, Neighbour, Route, Table
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -48,7 +49,27 @@ class RemoveNeighbour:
         return f"no neighbour {self.neighbour.address} on {self.neighbour.interface}"
 
 
-Step = SetNeighbour | SetRoute | RemoveRoute | RemoveNeighbour
+@dataclass(frozen=True, slots=True, order=True)
+class SetBlackhole:
+    """Make the blackhole."""
+
+    blackhole: Blackhole
+
+    def __str__(self) -> str:
+        return f"blackhole {self.blackhole.prefix}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RemoveBlackhole:
+    """Remove the blackhole."""
+
+    blackhole: Blackhole
+
+    def __str__(self) -> str:
+        return f"no blackhole {self.blackhole.prefix}"
+
+
+Step = SetNeighbour | SetRoute | RemoveRoute | RemoveNeighbour | SetBlackhole | RemoveBlackhole
 
 
 Plan = steps.Plan[Step]
@@ -71,3 +92,9 @@ def plan(desired: Table, observed: Table) -> Plan:
             *sorted(RemoveNeighbour(one) for key, one in known.items() if key not in wanted),
         )
     )
+
+
+def plan_blackholes(desired: Iterable[Blackhole], observed: Iterable[Blackhole]) -> Plan:
+    """Order the steps from the blackholes that the kernel has to those that it should have."""
+    want, have = set(desired), set(observed)
+    return Plan(steps=(*map(SetBlackhole, sorted(want - have)), *map(RemoveBlackhole, sorted(have - want))))

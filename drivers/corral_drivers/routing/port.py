@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from corral_drivers.routing.model import Table
+from corral_drivers.routing.model import Blackhole, Table
 from corral_drivers.routing.plan import Step
 
 
@@ -27,6 +27,10 @@ class Routing(Protocol):
         """Ours over these interfaces (None: over all). An interface that does not exist has nothing."""
         ...
 
+    async def blackholes(self) -> tuple[Blackhole, ...]:
+        """Ours, which lead over no interface."""
+        ...
+
     async def apply(self, step: Step) -> None:
         """Carry out one step of a plan."""
         ...
@@ -34,6 +38,7 @@ class Routing(Protocol):
     async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
         """From now on call `changed(interface)` on the event loop when a route or neighbour of ours over it changes.
 
+        With an empty name where a blackhole of ours does.
         Whoever did it, we too; not where the interface itself went, of which only links tell. `missed()` says that some
         of it may not have been told. What is returned ends it.
         """

@@ -11,8 +11,16 @@ from dataclasses import dataclass, field
 
 from corral_drivers import errors, listeners
 from corral_drivers.routing import values
-from corral_drivers.routing.model import Cause, Neighbour, Route, Table
-from corral_drivers.routing.plan import RemoveNeighbour, RemoveRoute, SetNeighbour, SetRoute, Step
+from corral_drivers.routing.model import Blackhole, Cause, Neighbour, Route, Table
+from corral_drivers.routing.plan import (
+    RemoveBlackhole,
+    RemoveNeighbour,
+    RemoveRoute,
+    SetBlackhole,
+    SetNeighbour,
+    SetRoute,
+    Step,
+)
 from corral_drivers.routing.port import Settings
 
 FailAt = Callable[[object], errors.DriverError | None]
@@ -39,8 +47,11 @@ class World:
     holder: dict[tuple[int, str], str] = field(default_factory=dict)
     """Over which interface a table's prefix leads."""
 
+    blackholes: set[tuple[int, str]] = field(default_factory=set)
+    """Table and prefix of our blackholes."""
+
     listeners: listeners.Listeners = field(default_factory=listeners.Listeners)
-    """They are told the interface over which something changes."""
+    """They are told the interface over which something changes, nothing for a blackhole."""
 
     def entries(self, interface: str) -> Entries | None:
         """What leads over the interface; what led over a former one of its name is gone with that."""
@@ -75,6 +86,9 @@ class Simulated:
         neighbours = (Neighbour(address, mac, name) for name, one in found for address, mac in one.macs.items())
         return Table(tuple(sorted(routes)), tuple(sorted(neighbours)))
 
+    async def blackholes(self) -> tuple[Blackhole, ...]:
+        return tuple(sorted(Blackhole(prefix) for table, prefix in self.world.blackholes if table == self._table))
+
     async def apply(self, step: Step) -> None:
         if self._fail_at and (error := self._fail_at(step)):
             raise error
@@ -92,6 +106,11 @@ class Simulated:
             case RemoveNeighbour(neighbour):
                 if entries := self.world.entries(neighbour.interface):
                     entries.macs.pop(neighbour.address, None)
+            case SetBlackhole(blackhole):
+                values.network(blackhole)
+                self.world.blackholes.add((self._table, blackhole.prefix))
+            case RemoveBlackhole(blackhole):
+                self.world.blackholes.discard((self._table, blackhole.prefix))
         self.world.listeners.tell(_interface(step))
 
     async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
@@ -122,4 +141,10 @@ class Simulated:
 
 
 def _interface(step: Step) -> str:
-    return step.route.interface if isinstance(step, SetRoute | RemoveRoute) else step.neighbour.interface
+    match step:
+        case SetRoute(route) | RemoveRoute(route):
+            return route.interface
+        case SetNeighbour(neighbour) | RemoveNeighbour(neighbour):
+            return neighbour.interface
+        case _:
+            return ""

@@ -7,12 +7,12 @@ import re
 
 from corral_drivers import errors
 from corral_drivers.routing import messages
-from corral_drivers.routing.model import Cause, Neighbour, Route
+from corral_drivers.routing.model import Blackhole, Cause, Neighbour, Route
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-def network(route: Route) -> messages.Network:
+def network(route: Route | Blackhole) -> messages.Network:
     """The route's prefix; Rejected where it is none, or not written as the kernel shows it."""
     try:
         parsed = ipaddress.ip_network(route.prefix)

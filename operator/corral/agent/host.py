@@ -19,9 +19,10 @@ from typing import TypeVar
 import structlog
 
 from corral import kube, store
+from corral.agent.blocks import Blocks
 from corral.agent.fetches import Fetches
 from corral.agent.instance import INSTANCES, Clock, Instance
-from corral.agent.kept import Kept
+from corral.agent.kept import Kept, NotKept
 from corral.agent.rooms import Rooms
 from corral.api import objects
 from corral.api.v1alpha1 import host, instance
@@ -48,11 +49,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone."""
+    """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone.
+
+    And what it has for all its guests together: `blocks`.
+    """
 
     rooms: Rooms
     fetches: Fetches
     kept: Kept
+    blocks: Blocks
+    marks: host.Marks
 
 
 class HostStates:
@@ -80,12 +86,28 @@ class HostStates:
         self._answered = ""
 
     async def reconcile(self, key: kube.Key) -> float | None:
-        """One report, in one PATCH, and none when nothing changed."""
+        """What the host has for itself, and one report, in one PATCH, and none when nothing changed."""
         if self._store.is_doubtful(key):
             await self._ask(HOST_STATES, key)
         obj = self._store.get(key)
         if obj is None or key.name != self._identity.host:
             return None
+        again = await self._take_up(obj)
+        report = await self._report(obj)
+        return min((wait for wait in (again, report) if wait is not None), default=None)
+
+    async def _take_up(self, obj: kube.Object) -> float | None:
+        """Make of the spec what is the host's own, and keep it for a time without API server."""
+        with contextlib.suppress(objects.NotUnderstood):
+            spec = objects.parsed(obj, host.HostStateSpec, host.HostStateStatus).spec
+            if (spec.cloud, spec.host) == (self._machine.marks.cloud, self._machine.marks.host):
+                try:
+                    await self._machine.kept.keep_host(spec)
+                except NotKept as error:
+                    log.warning("the host's state is not kept for a time without API server", why=str(error))
+        return await self._machine.blocks.converge(obj["spec"].get("blocks", ()))
+
+    async def _report(self, obj: kube.Object) -> float | None:
         roll_call = str(obj["spec"].get("rollCall", ""))
         wait = self._looked_at + LOOKED_AT_EVERY - self._clock.monotonic()
         if wait > 0 and roll_call == self._answered:

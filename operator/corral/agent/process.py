@@ -21,6 +21,7 @@ import structlog
 import corral
 from corral import history, kube, metrics, periodic, queue, scrape, store, watching
 from corral.agent import desired, events, measured, rooms, userdata
+from corral.agent.blocks import Blocks
 from corral.agent.fetches import Fetches
 from corral.agent.guest import Guests
 from corral.agent.host import HOST_STATES, HostStates, Identity, Machine, MarksDiffer, tell_marks
@@ -117,7 +118,7 @@ async def _serve(
     made = measured.rooms(build(state.hypervisor.driver, place), counted)
     try:
         marks = await asyncio.to_thread(_marks, state, pathlib.Path(settings.state_dir))
-        agent = _Agent(api, settings, made, marks, kept, counted)
+        agent = _Agent(api, settings, made, state, marks, kept, counted)
         try:
             await agent.run(stop)
         finally:
@@ -143,6 +144,7 @@ class _Agent:
         api: kube.Kube,
         settings: Settings,
         made: rooms.Rooms,
+        state: host.HostStateSpec,
         marks: desired.Host,
         kept: Kept,
         counted: metrics.Metrics,
@@ -153,6 +155,7 @@ class _Agent:
         self._api = api
         self._settings = settings
         self._rooms = made
+        self._state = state
         self._kept = kept
         self._metrics = counted
         self._queue: queue.Queue[kube.Key] = queue.Queue(
@@ -176,7 +179,8 @@ class _Agent:
         )
         self._instances = Instances(api, known, guests, kept, settings.host, clock)
         identity = Identity(settings.host, corral.version())
-        machine = Machine(made, self.fetches, kept)
+        self._blocks = Blocks(made.routing, known, counted.drift.labels("routing").inc)
+        machine = Machine(made, self.fetches, kept, self._blocks, host.Marks(cloud=state.cloud, host=state.host))
         self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)
@@ -206,6 +210,7 @@ class _Agent:
 
     async def _prepare(self) -> bool:
         await self._rooms.links.prepare()
+        await self._blocks.begin(self._state.blocks)
         return True
 
     async def _begin(self) -> None:

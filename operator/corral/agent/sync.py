@@ -84,7 +84,12 @@ class Sync:
         self._queue.add(self._report, GATHERED_FOR)
 
     def touched_over(self, interface: str) -> None:
-        """Somebody touched what leads over this interface; nothing where it is no guest's."""
+        """Somebody touched what leads over this interface, or (no name) what the host has for itself.
+
+        Nothing where it is no guest's.
+        """
+        if not interface:
+            self._queue.add(self._report, GATHERED_FOR)
         if owner := self._owners.get(interface):
             self.touched(owner)
 

@@ -1,20 +1,32 @@
-"""Allocate: which address a guest's interface gets. Pure; called by the controller alone."""
+"""Allocate: which address a guest's interface gets, and of which block. Pure; called by the controller alone."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-def allocate(prefixes: Iterable[str], is_taken: Callable[[str], bool]) -> str | None:
-    """The first free address of the prefixes, in their order; None where all are taken."""
-    return next((address for address in _addresses(prefixes) if not is_taken(address)), None)
+MOST_TOLD = 2**53 - 1
+"""The largest number that every reader of JSON understands: IPv6 has more addresses than that."""
 
 
 def capacity(prefixes: Iterable[str]) -> int:
-    """How many addresses guests can have of the prefixes."""
-    sizes = (ipaddress.ip_network(prefix).num_addresses for prefix in prefixes)
-    return sum(size if size <= 2 else size - 2 for size in sizes)
+    """How many addresses guests can have of the prefixes; never more than `MOST_TOLD`."""
+    networks = (ipaddress.ip_network(prefix) for prefix in prefixes)
+    return min(sum(one.num_addresses - len(kept_back(one)) for one in networks), MOST_TOLD)
+
+
+def kept_back(prefix: Network) -> frozenset[int]:
+    """The addresses of a pool's prefix that no guest gets, as numbers.
+
+    IPv4: the first and the last, which many stacks still take for network and broadcast. IPv6: the first, the
+    subnet's anycast address of routers (RFC 4291). None where there are not more than two.
+    """
+    if prefix.num_addresses <= 2:
+        return frozenset()
+    first = int(prefix.network_address)
+    return frozenset({first, int(prefix.broadcast_address)} if prefix.version == 4 else {first})
 
 
 def overlapping(prefixes: Iterable[str], others: Iterable[str]) -> tuple[str, str] | None:
@@ -28,6 +40,30 @@ def overlapping(prefixes: Iterable[str], others: Iterable[str]) -> tuple[str, st
     return None
 
 
+def contains(prefixes: Iterable[str], address: str) -> bool:
+    """Whether the address is of one of the prefixes."""
+    parsed = ipaddress.ip_address(address)
+    return any(parsed in ipaddress.ip_network(prefix) for prefix in prefixes)
+
+
+def versions(prefixes: Iterable[str]) -> frozenset[int]:
+    """The families of the prefixes: 4, 6, or both."""
+    return frozenset(ipaddress.ip_network(prefix).version for prefix in prefixes)
+
+
+def version(address: str) -> int:
+    """The family of the address: 4 or 6."""
+    return ipaddress.ip_address(address).version
+
+
+def ordered(prefixes: Iterable[str]) -> Sequence[str]:
+    """The prefixes as they are shown, each once: IPv4 first, by their numbers."""
+    networks = {ipaddress.ip_network(prefix) for prefix in prefixes}
+    return [
+        str(one) for one in sorted(networks, key=lambda one: (one.version, int(one.network_address), one.prefixlen))
+    ]
+
+
 def ledger_name(address: str) -> str:
     """The name of the address' IPAllocation: the API server makes it unique."""
     parsed = ipaddress.ip_address(address)
@@ -36,14 +72,7 @@ def ledger_name(address: str) -> str:
     return f"v6-{int(parsed):032x}"
 
 
-def _addresses(prefixes: Iterable[str]) -> Iterator[str]:
-    for prefix in prefixes:
-        # hosts() leaves out the first and the last address, which many stacks still take for network and broadcast.
-        for address in ipaddress.ip_network(prefix).hosts():
-            yield str(address)
-
-
-def contains(prefixes: Iterable[str], address: str) -> bool:
-    """Whether the address is of one of the prefixes."""
-    parsed = ipaddress.ip_address(address)
-    return any(parsed in ipaddress.ip_network(prefix) for prefix in prefixes)
+def block_name(prefix: str) -> str:
+    """The name of the block's IPBlock: the API server makes it unique."""
+    parsed = ipaddress.ip_network(prefix)
+    return f"{ledger_name(str(parsed.network_address))}-{parsed.prefixlen}"

@@ -7,8 +7,6 @@ process at its start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import structlog
 
 from corral import allocate, kube, place
@@ -17,9 +15,9 @@ from corral.api.v1alpha1 import host, virtualmachine
 from corral.conclude import conditions
 from corral.conclude import host as conclude_host
 from corral.conclude import virtualmachine as conclude
+from corral.controller import addresses, blocks, ledger
 from corral.controller import host as controller_host
-from corral.controller import ledger, orphans
-from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, OWNER, VMS, StoreLookup, World
+from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, VMS, StoreLookup, World
 from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
@@ -56,13 +54,13 @@ def choose(world: World, vm: VirtualMachine, needs: resolve.Requirements) -> Pla
         host_name = where.host
     else:
         host_name = found.host
-    addresses = _addresses(world, vm, needs, found)
-    if isinstance(addresses, conditions.Fact):
-        return addresses
+    chosen = addresses.choose(world, vm, needs, host_name, found)
+    if isinstance(chosen, conditions.Fact):
+        return chosen
     epochs = (1, _epoch(vm), 0 if found is None else found.epoch)
-    placement = Placement(host=host_name, epoch=max(epochs), addresses=addresses)
+    placement = Placement(host=host_name, epoch=max(epochs), addresses=chosen)
     charge = ledger.Charge(placement.host, needs.cpu, needs.memory)
-    world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in addresses))
+    world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in chosen))
     if found is not None:
         log.warning("a guest whose record was lost is taken back", vm=f"{vm.namespace}/{vm.name}", host=host_name)
     return placement
@@ -71,12 +69,15 @@ def choose(world: World, vm: VirtualMachine, needs: resolve.Requirements) -> Pla
 async def write(world: World, vm: VirtualMachine, placement: Placement) -> VirtualMachine:
     """Write the placement, only onto the VirtualMachine as it was read: the loser of a race reads again.
 
+    Before it the blocks that its addresses are of, so that none is given of a block that nobody knows.
     The VirtualMachine as this left it. Raises `kube.ApiError`; where the write may have taken effect, what was reserved
     stays so until the next look.
     """
     observed = conclude.Observed(placed(placement), placement, world.heartbeats.fact(placement.host))
     status, _ = conclude.conclude(vm, observed, world.clock())
     try:
+        for one in placement.addresses:
+            await blocks.ensure(world, one.address, placement.host)
         await world.write_status(VMS, vm.raw, status, unchanged=True)
     except (kube.ApiConflict, kube.ApiRefused):
         world.ledger.release(vm.uid)
@@ -95,17 +96,23 @@ def placed(placement: Placement) -> conditions.Fact:
 def holds(world: World, vm: VirtualMachine, placement: Placement, needs: resolve.Requirements) -> bool:
     """Whether a placement without Instance can be gone by.
 
-    It has an address for each interface, and none beside: a status may be written by hand. And no host has a guest of
-    it that was placed then or later, elsewhere or with other addresses: that one runs, and the record is older.
+    It has an address for each interface, those that are asked for among them, and none beside: a status may be written
+    by hand. None is of somebody else's guest that was lost, which has it since then. And no host has a guest of it that
+    was placed then or later, elsewhere or with other addresses: that one runs, and the record is older.
     """
     wanted = {need.name for need in needs.interfaces}
     if {one.interface for one in placement.addresses} != wanted:
         return False
+    has = {(one.interface, one.address) for one in placement.addresses}
+    if any((need.name, address) not in has for need in needs.interfaces for address in need.addresses):
+        return False
+    if any(world.orphans.holder(one.address) not in (None, vm.uid) for one in placement.addresses):
+        return False
     lost = world.orphans.of(vm.uid)
     if lost is None or lost.epoch < placement.epoch:
         return True
-    has = {one for one in lost.addresses if one.interface in wanted}
-    return lost.host == placement.host and has <= set(placement.addresses)
+    runs_with = {one for one in lost.addresses if one.interface in wanted}
+    return lost.host == placement.host and runs_with <= set(placement.addresses)
 
 
 def awaited(world: World) -> tuple[str, ...]:
@@ -183,42 +190,3 @@ def _hypervisor_answers(said: host.HostStateStatus) -> bool:
 
 def _epoch(vm: VirtualMachine) -> int:
     return 0 if vm.status.placement is None else vm.status.placement.epoch
-
-
-def _addresses(
-    world: World, vm: VirtualMachine, needs: resolve.Requirements, lost: orphans.Lost | None
-) -> tuple[virtualmachine.PlacedAddress, ...] | conditions.Fact:
-    """Those that the guest runs with already, and a free one for each other interface; or why there are none."""
-    addresses: list[virtualmachine.PlacedAddress] = []
-    for need in needs.interfaces:
-        had = [] if lost is None else [one for one in lost.addresses if one.interface == need.name]
-        if taken := [one.address for one in had if world.ledger.holder(one.address) not in (None, vm.uid)]:
-            detail = f"Its guest, whose record was lost, has {taken[0]}, which another VirtualMachine was given since"
-            return conditions.false("Scheduled", "AddressTaken", detail)
-        if had:
-            addresses += had
-            continue
-        address = _address(world, vm, need, [placed.address for placed in addresses])
-        if address is None:
-            pools = ", ".join(pool.name for pool in need.pools)
-            detail = f"No address is free for interface {need.name}: IPPools {pools} are full"
-            return conditions.false("Scheduled", "PoolExhausted", detail)
-        addresses.append(virtualmachine.PlacedAddress(interface=need.name, address=address))
-    return tuple(addresses)
-
-
-def _address(world: World, vm: VirtualMachine, need: resolve.InterfaceNeed, chosen: Sequence[str]) -> str | None:
-    """The address that the interface has already, or the first free one of its pools."""
-    for obj in world.store.by(ALLOCATIONS.plural, OWNER, f"{vm.namespace}/{vm.name}"):
-        if obj["spec"]["owner"]["uid"] == vm.uid and obj["spec"]["interface"] == need.name:
-            return str(obj["spec"]["address"])
-    for pool in need.pools:
-        address = allocate.allocate(pool.prefixes, lambda one: one in chosen or _is_anothers(world, vm, one))
-        if address is not None:
-            return address
-    return None
-
-
-def _is_anothers(world: World, vm: VirtualMachine, address: str) -> bool:
-    """Whether another VirtualMachine has the address, or is about to, or its guest has that was lost."""
-    return any(one not in (None, vm.uid) for one in (world.ledger.holder(address), world.orphans.holder(address)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from corral import kube
+from corral import allocate, kube
 from corral.controller.world import (
     ALLOCATIONS,
+    BLOCKS,
     CLASSES,
     CLOUD_KEY,
     CLUSTER_IMAGES,
@@ -42,7 +43,7 @@ def settler(key: kube.Key, obj: kube.Object) -> kube.Key:
 def after_loss(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.Key]:
     """The keys to reconcile once this object is proven gone: who uses it, and who waits for what it held."""
     yield from (one for one in dependents(world, key, obj) if one != key)
-    if key.plural in _OWNED:
+    if key.plural in (*_OWNED, BLOCKS.plural):
         yield from unplaced(world)
 
 
@@ -50,22 +51,35 @@ def dependents(world: World, key: kube.Key, obj: kube.Object) -> Iterator[kube.K
     """The keys to reconcile after this object changed or was made."""
     if key.plural in _OWNED:
         yield settler(key, obj)
+        if key.plural == ALLOCATIONS.plural:
+            yield from _block_at(world, obj["spec"]["address"])
+        return
+    if key.plural == BLOCKS.plural:
+        yield key
+        yield kube.Key(HOSTS.plural, "", obj["spec"]["host"])
         return
     if key.plural == HOST_STATES.plural:
         yield kube.Key(HOSTS.plural, "", key.name)
+        yield from (kube.key_of(BLOCKS, block) for block in world.store.by(BLOCKS.plural, HOST, key.name))
         yield from _keys(world, CLUSTER_IMAGES, IMAGES)
         yield from unplaced(world)
         return
     if key.plural != CLASSES.plural:
         yield key
     if key.plural == POOLS.plural:
-        yield from _keys(world, CLUSTER_NETWORKS, NETWORKS, POOLS)
+        yield from _keys(world, CLUSTER_NETWORKS, NETWORKS, POOLS, HOSTS)
     if key.plural == HOSTS.plural:
         yield CLOUD_KEY
     if key.plural in _OFFERS:
         yield from unplaced(world)
     if key.plural in (CLASSES.plural, CLUSTER_NETWORKS.plural, NETWORKS.plural):
         yield from _users(world, key)
+
+
+def _block_at(world: World, address: str) -> Iterator[kube.Key]:
+    """The block that an address is in: it may be empty now, or in use again."""
+    if (at := world.space.block_at(address)) is not None:
+        yield kube.Key(BLOCKS.plural, "", allocate.block_name(at[0]))
 
 
 def unplaced(world: World) -> Iterator[kube.Key]:

@@ -8,7 +8,7 @@ from corral import kube
 from corral.api import objects
 from corral.api.v1alpha1 import host
 from corral.conclude import host as conclude
-from corral.controller import agents
+from corral.controller import agents, blocks
 from corral.controller.world import CLOUD_KEY, CLOUDS, HOST_STATES, HOSTS, World
 from corral.resolve import instance as resolve_instance
 
@@ -81,7 +81,13 @@ def has_answered(world: World, name: str, asked: str) -> bool:
 async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
     """Namespace, RoleBinding and HostState of the host; made in this order, so that the last one shows that all are."""
     namespace = resolve_instance.namespace(one.name)
-    spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor).wire()
+    spec = host.HostStateSpec(
+        cloud=cloud,
+        host=one.uid,
+        hypervisor=one.spec.hypervisor,
+        blocks=blocks.of_host(world, one.name),
+        pools=blocks.of_pools(world),
+    ).wire()
     state = await world.current(HOST_STATES, kube.Key(HOST_STATES.plural, namespace, one.name))
     if state is not None:
         spec |= _marks(state, cloud)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from corral import kube, store
+from corral.allocate import space as spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,19 @@ class Charge:
 
 
 class Ledger:
-    """Charges by VirtualMachine uid and epoch; addresses by the uid of who has them."""
+    """Charges by VirtualMachine uid and epoch; addresses by the uid of who has them, of which `space` is told."""
 
     def __init__(
-        self, objects: store.Store, *, machines: str, instances: str, allocations: str, host_prefix: str
+        self,
+        objects: store.Store,
+        space: spaces.Space,
+        *,
+        machines: str,
+        instances: str,
+        allocations: str,
+        host_prefix: str,
     ) -> None:
+        self._space = space
         self._machines, self._instances, self._allocations = machines, instances, allocations
         self._host_prefix = host_prefix
         self._charges: dict[tuple[str, int], Charge] = {}
@@ -54,8 +63,9 @@ class Ledger:
         self._reserved[uid] = ((uid, epoch), addresses)
         if (uid, epoch) not in self._charges:
             self._charge((uid, epoch), charge)
-        for address in addresses:
+        for address in dict.fromkeys(addresses):
             self._claims[address][uid] = None
+            self._space.take(address)
 
     def release(self, uid: str) -> None:
         """The claim is over: what it became is counted by what is in the store."""
@@ -65,9 +75,10 @@ class Ledger:
         key, addresses = reserved
         if key not in self._stored:
             self._charge(key, None)
-        for address in addresses:
+        for address in dict.fromkeys(addresses):
             claims = self._claims[address]
             claims.pop(uid, None)
+            self._space.free(address)
             if not claims:
                 del self._claims[address]
 
@@ -81,8 +92,10 @@ class Ledger:
         elif key.plural == self._allocations:
             if old is not None:
                 self._holders.pop(old["spec"]["address"], None)
+                self._space.free(old["spec"]["address"])
             if new is not None:
                 self._holders[new["spec"]["address"]] = new["spec"]["owner"]["uid"]
+                self._space.take(new["spec"]["address"])
 
     def _instance_changed(self, old: kube.Object | None, new: kube.Object | None) -> None:
         if old is not None:

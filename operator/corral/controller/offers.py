@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from corral import kube
 from corral.api import objects
 from corral.api.v1alpha1 import host, image, ippool, network
 from corral.conclude import offers as conclude
+from corral.controller import pools
 from corral.controller.world import CLUSTER_IMAGES, CLUSTER_NETWORKS, HOST_STATES, IMAGES, NETWORKS, POOLS, World
 
 
@@ -34,8 +32,8 @@ async def reconcile_network(world: World, key: kube.Key) -> float | None:
     if raw is None:
         return None
     one = objects.parsed(raw, network.NetworkSpec, network.NetworkStatus)
-    pools = (pool_key.name for pool_key, _ in world.store.all(POOLS.plural))
-    status, look_again = conclude.conclude_network(one, pools, world.clock())
+    known = (pool_key.name for pool_key, _ in world.store.all(POOLS.plural))
+    status, look_again = conclude.conclude_network(one, known, world.clock())
     await world.write_status(where, raw, status)
     return look_again
 
@@ -49,12 +47,8 @@ async def reconcile_pool(world: World, key: kube.Key) -> float | None:
     earlier = {
         other_key.name: tuple(other["spec"]["prefixes"])
         for other_key, other in world.store.all(POOLS.plural)
-        if other_key != key and _age(other) < _age(raw)
+        if other_key != key and pools.age(other) < pools.age(raw)
     }
     status, look_again = conclude.conclude_pool(one, earlier, world.clock())
     await world.write_status(POOLS, raw, status)
     return look_again
-
-
-def _age(obj: Mapping[str, Any]) -> tuple[str, str]:
-    return obj["metadata"]["creationTimestamp"], obj["metadata"]["name"]

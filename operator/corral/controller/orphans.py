@@ -6,6 +6,7 @@ address that an orphan holds; nothing here removes one.
 
 from __future__ import annotations
 
+import ipaddress
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TypeVar
@@ -47,6 +48,11 @@ class Orphans:
     def holder(self, address: str) -> str | None:
         """The uid of the VirtualMachine that an orphan with this address was made for."""
         return next((uid for uid, _ in self._holders.get(address, ())), None)
+
+    def has_any_of(self, prefix: str) -> bool:
+        """Whether an orphan has an address of the prefix."""
+        network = ipaddress.ip_network(prefix)
+        return any(ipaddress.ip_address(address) in network for address in self._holders)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -15,11 +15,14 @@ import structlog
 
 from corral import deadlines, history, kube, metrics, periodic, scrape, store, watching
 from corral import queue as queues
+from corral.allocate import space as spaces
 from corral.api import objects, v1alpha1
 from corral.controller import (
     agents,
+    blocks,
     claim,
     cloud,
+    cooling,
     dependents,
     fleet,
     guard,
@@ -29,12 +32,14 @@ from corral.controller import (
     ledger,
     offers,
     orphans,
+    pools,
     rollcall,
     sweep,
     virtualmachine,
 )
 from corral.controller.world import (
     ALLOCATIONS,
+    BLOCKS,
     CLASSES,
     CLOUD_KEY,
     CLOUDS,
@@ -51,6 +56,7 @@ from corral.controller.world import (
     VMS,
     WAITING,
     World,
+    block_host,
     host_of,
     owner_of,
     waits,
@@ -81,6 +87,7 @@ class Settings:
     heartbeats_every: float = 10.0
     silent_after: float = deadlines.AGENT_SILENT_AFTER
     roll_call_within: float = deadlines.ROLL_CALL
+    block_idle_for: float = deadlines.BLOCK_IDLE
     workers: int = 16
     lease: leader.Times = field(default_factory=leader.Times)
     watches: watching.Settings = field(default_factory=watching.Settings)
@@ -148,7 +155,12 @@ async def _stand_by(api: kube.Kube, settings: Settings, stop: asyncio.Event) -> 
 
 
 async def _lead(api: kube.Kube, settings: Settings, stop: asyncio.Event, counted: metrics.Metrics) -> None:
-    world = make_world(api, silent_after=settings.silent_after, roll_call_within=settings.roll_call_within)
+    world = make_world(
+        api,
+        silent_after=settings.silent_after,
+        roll_call_within=settings.roll_call_within,
+        block_idle_for=settings.block_idle_for,
+    )
     queue: queues.Queue[kube.Key] = queues.Queue(
         lambda key: _reconcile(world, key),
         queues.Settings(workers=settings.workers),
@@ -239,26 +251,33 @@ def make_world(
     *,
     silent_after: float = deadlines.AGENT_SILENT_AFTER,
     roll_call_within: float = deadlines.ROLL_CALL,
+    block_idle_for: float = deadlines.BLOCK_IDLE,
+    now: Callable[[], float] = time.monotonic,
 ) -> World:
-    """An empty world around this connection."""
-    known = store.Store()
+    """An empty world around this connection; `now` is in seconds of a steady clock."""
+    known, space = store.Store(), spaces.Space()
     for plural in (INSTANCES.plural, ALLOCATIONS.plural):
         known.index(plural, OWNER, owner_of)
     known.index(VMS.plural, HOST, host_of)
     known.index(VMS.plural, WAITING, waits)
+    known.index(BLOCKS.plural, HOST, block_host)
     world = World(
         api=api,
         store=known,
         history=history.History(api, known),
+        space=space,
+        pools=pools.Pools(known, space, pools=POOLS.plural, blocks=BLOCKS.plural, now=now, idle_for=block_idle_for),
+        cooling=cooling.Cooling(now),
         ledger=ledger.Ledger(
             known,
+            space,
             machines=VMS.plural,
             instances=INSTANCES.plural,
             allocations=ALLOCATIONS.plural,
             host_prefix=resolve_instance.namespace(""),
         ),
         orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=resolve_instance.namespace("")),
-        roll_call=rollcall.RollCall(time.monotonic, roll_call_within),
+        roll_call=rollcall.RollCall(now, roll_call_within),
         guard=guard.Guard(),
         heartbeats=heartbeats.Heartbeats(silent_after),
         clock=lambda: datetime.datetime.now(datetime.UTC),
@@ -300,6 +319,8 @@ def _lost(world: World, key: kube.Key, obj: kube.Object) -> None:
         world.user_data.discard(obj["metadata"]["uid"])
         if world.guard.forget(obj["spec"]["owner"]["uid"]):
             world.tell(CLOUD_KEY, 0.0)
+    if key.plural == ALLOCATIONS.plural:
+        world.cooling.forget(obj["metadata"]["uid"])
     for dependent in dependents.after_loss(world, key, obj):
         world.tell(dependent, _ONE_BY_ONE)
 
@@ -332,5 +353,6 @@ RECONCILERS: Mapping[str, Callable[[World, kube.Key], Awaitable[float | None]]] 
     HOST_STATES.plural: _settle,
     INSTANCES.plural: _settle,
     ALLOCATIONS.plural: _settle,
+    BLOCKS.plural: blocks.reconcile,
 }
 """What is done about a key, by the plural of its kind."""

@@ -1,17 +1,20 @@
 """What is left of a VirtualMachine that is gone: its Instance, then its addresses, in this order and only with proof.
 
 A VirtualMachine is gone when a GET says so, and its uid never comes back; its Instance is gone when a GET says so; only
-then may another guest have its addresses. Nothing here acts on an event.
+then may another guest have its addresses, after they have rested for a while. Nothing here acts on an event.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import structlog
 
 from corral import kube
-from corral.controller.world import ALLOCATIONS, CLOUD_KEY, INSTANCES, OWNER, VMS, World
+from corral.api import objects, schema
+from corral.api.v1alpha1 import ippool
+from corral.controller.world import ALLOCATIONS, CLOUD_KEY, INSTANCES, OWNER, POOLS, VMS, World
 
 HELD_RETRY = 5.0
 """In how many seconds a removal that the guard holds is asked for again."""
@@ -38,11 +41,33 @@ async def remove_leftovers(world: World, key: kube.Key) -> float | None:
             waiting = HELD_RETRY
     occupied = {_uid(obj) for obj in instances} | {living}
     for obj in allocations:
-        if _uid(obj) not in occupied:
+        if _uid(obj) in occupied:
+            world.cooling.forget(obj["metadata"]["uid"])
+        elif rests := 0.0 if _is_asked_for(world, key, obj) else _rests(world, obj):
+            waiting = rests if waiting is None else min(waiting, rests)
+        else:
             with world.doubting(ALLOCATIONS, obj):
                 await world.api.delete(ALLOCATIONS, obj)
             world.store.settle(ALLOCATIONS, kube.key_of(ALLOCATIONS, obj), None)
     return waiting
+
+
+def _rests(world: World, obj: kube.Object) -> float:
+    """For how many seconds nobody is given the address yet, by the word of its pool."""
+    name = obj["spec"]["poolRef"]["name"]
+    pool = world.store.get(kube.Key(POOLS.plural, "", name))
+    seconds = ippool.COOL_DOWN
+    if pool is not None:
+        with contextlib.suppress(objects.NotUnderstood):
+            seconds = objects.parsed(pool, ippool.IPPoolSpec, schema.Observed).spec.cool_down_seconds
+    return world.cooling.left(obj["metadata"]["uid"], name, float(seconds))
+
+
+def _is_asked_for(world: World, key: kube.Key, obj: kube.Object) -> bool:
+    """Whether a new VirtualMachine of the same name asks for the address: its tenant knows what was there before."""
+    vm = world.store.get(key)
+    nics = () if vm is None else vm["spec"].get("networks", ())
+    return any(obj["spec"]["address"] in nic.get("addresses", ()) for nic in nics)
 
 
 def _uid(obj: kube.Object) -> str:

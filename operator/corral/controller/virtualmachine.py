@@ -17,6 +17,7 @@ from corral.resolve import instance as resolve_instance
 from corral.resolve import requirements as resolve
 
 _ANEW = 0.05
+_CONTESTED = 5.0
 _SOON, _LATER = 0.1, 1.0
 """Seconds between two looks at who has answered the roll call: at first, and when it takes its time."""
 
@@ -56,7 +57,9 @@ async def _converge(world: World, vm: VirtualMachine) -> float | None:
     if placement is None or (standing is None and not claim.holds(world, vm, placement, needs)):
         chosen = claim.choose(world, vm, needs)
         if isinstance(chosen, conditions.Fact):
-            return await _conclude(world, vm, chosen, None, None)
+            # A claim that comes to nothing is told to nobody.
+            contested = _CONTESTED if chosen.reason == "AddressTaken" else None
+            return _earlier(await _conclude(world, vm, chosen, None, None), contested)
         placement = chosen
         vm = await claim.write(world, vm, placement)
     if not await claim.take_addresses(world, vm, needs, placement):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corral import history, kube, store
+from corral.allocate import space as spaces
 from corral.api import objects, schema
 from corral.api.v1alpha1 import (
     cloud,
@@ -23,7 +24,7 @@ from corral.api.v1alpha1 import (
 )
 from corral.api.v1alpha1 import conditions as api_conditions
 from corral.conclude import conditions
-from corral.controller import guard, heartbeats, ledger, orphans, rollcall
+from corral.controller import cooling, guard, heartbeats, ledger, orphans, pools, rollcall
 from corral.resolve import instance as resolve_instance
 
 VMS = kube.collection(virtualmachine.RESOURCE)
@@ -34,6 +35,7 @@ CLUSTER_NETWORKS = kube.collection(network.CLUSTER_NETWORK)
 NETWORKS = kube.collection(network.NETWORK)
 POOLS = kube.collection(ippool.IP_POOL)
 ALLOCATIONS = kube.collection(ippool.IP_ALLOCATION)
+BLOCKS = kube.collection(ippool.IP_BLOCK)
 HOSTS = kube.collection(host.HOST)
 HOST_STATES = kube.collection(host.HOST_STATE)
 INSTANCES = kube.collection(instance.RESOURCE)
@@ -45,7 +47,7 @@ OWNER = "owner"
 """Index of Instances and IPAllocations by the namespace and name of their VirtualMachine."""
 
 HOST = "host"
-"""Index of VirtualMachines by the host that they are placed on."""
+"""Index of VirtualMachines by the host that they are placed on, and of IPBlocks by the host that has them."""
 
 WAITING = "waiting"
 """Index of VirtualMachines that wait for a host, an image, a network, an address: all under `WAITING`."""
@@ -69,6 +71,11 @@ def waits(vm: Mapping[str, Any]) -> str | None:
     return None if any(one["type"] == "Scheduled" and one["status"] == "True" for one in said) else WAITING
 
 
+def block_host(block: Mapping[str, Any]) -> str | None:
+    """The host that a block is of."""
+    return str(block["spec"]["host"])
+
+
 class _Conditions(schema.Observed):
     """What every status of ours has."""
 
@@ -82,7 +89,10 @@ class World:
     api: kube.Kube
     store: store.Store
     history: history.History
+    space: spaces.Space
     ledger: ledger.Ledger
+    pools: pools.Pools
+    cooling: cooling.Cooling
     orphans: orphans.Orphans
     roll_call: rollcall.RollCall
     guard: guard.Guard

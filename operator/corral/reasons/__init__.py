@@ -91,6 +91,13 @@ _CATALOGUE = (
         Actor.TENANT,
         "kubectl get clusternetworks.corral.dev,networks.corral.dev -n {namespace}",
     ),
+    Reason(
+        "AddressNotInPool",
+        "The VirtualMachine asks for an address that its network does not have",
+        Actor.TENANT,
+        _VM,
+        final=True,
+    ),
     Reason("ImageChecksumMismatch", "What the image's URL gives has another sha256", Actor.TENANT, _IMAGES, final=True),
     Reason("ImageNotAnImage", "What the image's URL gives is not of its format", Actor.TENANT, _IMAGES, final=True),
     Reason("ImageTooLarge", "The image is larger than the host accepts", Actor.TENANT, _IMAGES, final=True),

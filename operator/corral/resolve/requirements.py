@@ -55,6 +55,8 @@ class InterfaceNeed:
     network_ref: references.NetworkRef
     network: network.NetworkSpec
     pools: tuple[PoolNeed, ...]
+    addresses: tuple[str, ...] = ()
+    """Those that the VirtualMachine asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +155,4 @@ def _interface(interface: virtualmachine.NetworkInterface, namespace: str, looku
         if pool is None:
             return Unmet("PoolNotFound", f"{ref.kind} {ref.name} names IPPool {pool_ref.name}, which is not there")
         pools.append(PoolNeed(pool_ref.name, pool.prefixes))
-    return InterfaceNeed(interface.name, ref, found, tuple(pools))
+    return InterfaceNeed(interface.name, ref, found, tuple(pools), interface.addresses)

@@ -45,6 +45,16 @@ async def test_the_first_list_fills_the_store_and_wakes_nobody() -> None:
     assert woken.taken() == ["a"]
 
 
+async def test_what_the_host_has_for_itself_wakes_the_report_alone() -> None:
+    api, _, woken, sync = begun()
+    api.put("a", "u1")
+    await sync.fill()
+    sync.touched_over("eth7")
+    assert woken.taken() == []
+    sync.touched_over("")
+    assert woken.taken() == ["h1"]
+
+
 async def test_an_event_that_is_no_news_wakes_nobody() -> None:
     api, _, woken, sync = begun()
     obj = api.put("a", "u1")

@@ -27,27 +27,12 @@ def disjoint(prefixes: list[str]) -> list[str]:
 PREFIXES = st.lists(PREFIX, max_size=3).map(disjoint)
 
 
-def drained(prefixes: list[str], taken: set[str]) -> list[str]:
-    """All that can be had, one after the other."""
-    got: list[str] = []
-    while (address := allocate.allocate(prefixes, lambda one: one in taken or one in got)) is not None:
-        got.append(address)
-    return got
-
-
 @given(prefixes=PREFIXES)
 def test_there_is_room_for_as_many_as_is_said(prefixes: list[str]) -> None:
-    got = drained(prefixes, set())
-    assert len(got) == len(set(got)) == allocate.capacity(prefixes)
-    assert all(allocate.contains(prefixes, address) for address in got)
-    assert len({allocate.ledger_name(address) for address in got}) == len(got)
-
-
-@given(prefixes=PREFIXES, data=st.data())
-def test_what_is_taken_is_never_given_and_the_first_free_one_is(prefixes: list[str], data: st.DataObject) -> None:
-    every = drained(prefixes, set())
-    taken = data.draw(st.sets(st.sampled_from(every)) if every else st.just(set[str]()))
-    assert allocate.allocate(prefixes, taken.__contains__) == next((one for one in every if one not in taken), None)
+    every = [str(one) for prefix in prefixes for one in ipaddress.ip_network(prefix).hosts()]
+    assert len(every) == allocate.capacity(prefixes)
+    assert all(allocate.contains(prefixes, address) for address in every)
+    assert len({allocate.ledger_name(address) for address in every}) == len(every)
 
 
 @pytest.mark.parametrize(
@@ -57,10 +42,15 @@ def test_what_is_taken_is_never_given_and_the_first_free_one_is(prefixes: list[s
         ("10.7.0.0/30", "10.7.0.1", 2),
         ("10.7.0.4/31", "10.7.0.4", 2),
         ("10.7.0.9/32", "10.7.0.9", 1),
+        ("fd77::/112", "fd77::1", 65535),
+        ("fd77::/64", "fd77::1", allocate.MOST_TOLD),
+        ("fd77::2/127", "fd77::2", 2),
     ],
 )
 def test_network_and_broadcast_are_kept_back(prefix: str, first: str, capacity: int) -> None:
-    assert allocate.allocate([prefix], lambda _: False) == first
+    network = ipaddress.ip_network(prefix)
+    usable = (address for address in network if int(address) not in allocate.kept_back(network))
+    assert str(next(usable)) == first
     assert allocate.capacity([prefix]) == capacity
 
 
@@ -90,3 +80,17 @@ def test_the_ledger_has_one_name_an_address(
 def test_the_ledgers_names() -> None:
     assert allocate.ledger_name("10.77.0.5") == "v4-10-77-0-5"
     assert allocate.ledger_name("fd00::5") == "v6-fd000000000000000000000000000005"
+
+
+def test_names_are_what_the_api_server_makes_unique() -> None:
+    assert allocate.block_name("10.77.0.0/26") == "v4-10-77-0-0-26"
+    assert allocate.block_name("fd77::/112") == f"v6-fd77{'0' * 28}-112"
+    assert allocate.ledger_name("fd77::5") == f"v6-fd77{'0' * 27}5"
+
+
+def test_prefixes_are_put_in_order_as_they_are_shown() -> None:
+    assert allocate.ordered(["FD00::/64", "10.7.1.0/24", "10.7.0.0/24", "fd00:0::/64"]) == [
+        "10.7.0.0/24",
+        "10.7.1.0/24",
+        "fd00::/64",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from corral import kube
 from corral.controller import dependents, process, world
 
-from .things import a_machine, an_allocation, an_instance, made
+from .things import a_block, a_machine, an_allocation, an_instance, made
 
 SCHEDULED = {"conditions": [{"type": "Scheduled", "status": "True"}], "placement": {"host": "h1", "epoch": 1}}
 CLASSY: dict[str, Any] = {"classRef": {"name": "small"}, "networks": [{"networkRef": {"name": "default"}}]}
@@ -29,6 +29,7 @@ def full() -> world.World:
     for where, names in filled.items():
         for name in names:
             known.put(where, made(where, name))
+    known.put(world.BLOCKS, a_block("10.7.0.0/26", "h1"))
     known.put(world.IMAGES, made(world.IMAGES, "own", namespace="shop"))
     known.put(world.NETWORKS, made(world.NETWORKS, "back", namespace="shop"))
     known.put(world.VMS, a_machine("placed", status=SCHEDULED, **CLASSY))
@@ -40,6 +41,7 @@ def told(where: kube.Collection, obj: kube.Object) -> set[str]:
     return {str(key) for key in dependents.dependents(full(), kube.key_of(where, obj), obj)}
 
 
+BLOCK = "ipblocks/v4-10-7-0-0-26"
 PLACED, WAITING = "virtualmachines/shop/placed", "virtualmachines/shop/waiting"
 IMAGES = {"clusterimages/debian", "images/shop/own"}
 NETWORKS = {"clusternetworks/default", "networks/shop/back"}
@@ -55,8 +57,14 @@ NETWORKS = {"clusternetworks/default", "networks/shop/back"}
             made(world.INSTANCES, "by-hand", namespace="corral-host-h1"),
             {"instances/corral-host-h1/by-hand"},
         ),
-        (world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"), {"virtualmachines/shop/web"}),
-        (world.HOST_STATES, made(world.HOST_STATES, "h1", namespace="corral-host-h1"), {"hosts/h1", *IMAGES, WAITING}),
+        (world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"), {"virtualmachines/shop/web", BLOCK}),
+        (world.ALLOCATIONS, an_allocation("u1", "10.8.0.1"), {"virtualmachines/shop/web"}),
+        (world.BLOCKS, a_block("10.7.0.64/26", "h2"), {"ipblocks/v4-10-7-0-64-26", "hosts/h2"}),
+        (
+            world.HOST_STATES,
+            made(world.HOST_STATES, "h1", namespace="corral-host-h1"),
+            {"hosts/h1", BLOCK, *IMAGES, WAITING},
+        ),
         (world.HOSTS, made(world.HOSTS, "h1"), {"hosts/h1", "clouds/cloud", WAITING}),
         (world.CLUSTER_IMAGES, made(world.CLUSTER_IMAGES, "new"), {"clusterimages/new", WAITING}),
         (world.IMAGES, made(world.IMAGES, "new", namespace="x"), {"images/x/new", WAITING}),
@@ -66,7 +74,7 @@ NETWORKS = {"clusternetworks/default", "networks/shop/back"}
             made(world.CLUSTER_NETWORKS, "default"),
             {"clusternetworks/default", WAITING, PLACED},
         ),
-        (world.POOLS, made(world.POOLS, "pool"), {"ippools/pool", "ippools/other", *NETWORKS, WAITING}),
+        (world.POOLS, made(world.POOLS, "pool"), {"ippools/pool", "ippools/other", "hosts/h1", *NETWORKS, WAITING}),
         (world.CLASSES, made(world.CLASSES, "small"), {PLACED}),
         (world.CLOUDS, made(world.CLOUDS, "cloud"), {"clouds/cloud"}),
     ],

@@ -5,6 +5,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from corral import kube, store
+from corral.allocate import space
 from corral.controller import ledger, world
 
 from .things import a_machine, an_allocation, an_instance
@@ -20,6 +21,7 @@ def begun() -> tuple[store.Store, ledger.Ledger]:
     known = store.Store()
     return known, ledger.Ledger(
         known,
+        space.Space(),
         machines="virtualmachines",
         instances="instances",
         allocations="ipallocations",

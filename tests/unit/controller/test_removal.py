@@ -10,7 +10,7 @@ import pytest
 from corral import kube
 from corral.controller import process, removal, world
 
-from .things import a_machine, an_allocation, an_instance
+from .things import a_machine, a_pool, an_allocation, an_instance
 
 KEY = kube.Key("virtualmachines", "shop", "web")
 
@@ -43,9 +43,24 @@ def api() -> Kept:
     return Kept()
 
 
+class Steady:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def here(api: Kept) -> world.World:
-    made = process.make_world(api)
+def steady() -> Steady:
+    return Steady()
+
+
+@pytest.fixture
+def here(api: Kept, steady: Steady) -> world.World:
+    made = process.make_world(api, now=steady)
     made.clock = lambda: datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
     return made
 
@@ -70,6 +85,7 @@ def living(here: world.World, api: Kept, uid: str) -> kube.Key:
 
 
 async def test_the_addresses_go_after_the_instance_is_gone_by_proof(here: world.World, api: Kept) -> None:
+    here.store.put(world.POOLS, a_pool("pool", "10.7.0.0/24", coolDownSeconds=0))
     instance = there(here, api, world.INSTANCES, an_instance("u1"))
     there(here, api, world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"))
     for _ in range(3):
@@ -79,6 +95,40 @@ async def test_the_addresses_go_after_the_instance_is_gone_by_proof(here: world.
     await removal.remove_leftovers(here, KEY)
     assert api.deleted == [instance.name, "v4-10-7-0-1"]
     assert here.store.count("ipallocations") == here.store.count("instances") == 0
+
+
+async def test_an_address_rests_after_its_instance_is_gone(here: world.World, api: Kept, steady: Steady) -> None:
+    here.store.put(world.POOLS, a_pool("pool", "10.7.0.0/24", coolDownSeconds=90))
+    instance = there(here, api, world.INSTANCES, an_instance("u1"))
+    there(here, api, world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"))
+    await removal.remove_leftovers(here, KEY)
+    steady.now += 500
+    vanish(here, api, instance)
+    assert await removal.remove_leftovers(here, KEY) == 90
+    steady.now += 89
+    assert await removal.remove_leftovers(here, KEY) == 1
+    assert here.cooling.count("pool") == 1
+    assert "v4-10-7-0-1" not in api.deleted
+    steady.now += 1
+    assert await removal.remove_leftovers(here, KEY) is None
+    assert api.deleted[-1] == "v4-10-7-0-1"
+    assert here.cooling.count("pool") == 0
+
+
+async def test_where_the_pool_is_gone_an_address_rests_as_long_as_any(here: world.World, api: Kept) -> None:
+    there(here, api, world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"))
+    assert await removal.remove_leftovers(here, KEY) == 60
+
+
+@pytest.mark.parametrize(("asks", "goes"), [("10.7.0.1", True), ("10.7.0.2", False)])
+async def test_who_comes_by_the_same_name_and_asks_for_the_address_need_not_wait(
+    here: world.World, api: Kept, asks: str, goes: bool
+) -> None:
+    networks = [{"networkRef": {"name": "default"}, "addresses": [asks]}]
+    there(here, api, world.VMS, a_machine("web", uid="u2", networks=networks))
+    there(here, api, world.ALLOCATIONS, an_allocation("u1", "10.7.0.1"))
+    await removal.remove_leftovers(here, KEY)
+    assert api.deleted == (["v4-10-7-0-1"] if goes else [])
 
 
 async def test_what_is_of_the_living_stays(here: world.World, api: Kept) -> None:

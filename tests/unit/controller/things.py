@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from corral import kube
+from corral import allocate, kube
 from corral.controller import world
 
 _VERSIONS = itertools.count(1)
@@ -37,8 +37,21 @@ def an_instance(uid: str, *, host: str = "h1", epoch: int = 1, memory: int = 100
 
 def an_allocation(uid: str, address: str) -> kube.Object:
     """What says that the machine of this uid has the address."""
-    spec = {"address": address, "owner": owner(uid), "interface": "eth0"}
+    spec = {"address": address, "poolRef": {"name": "pool"}, "owner": owner(uid), "interface": "eth0"}
     return made(world.ALLOCATIONS, "v4-" + address.replace(".", "-"), uid=f"a-{uid}-{address}", spec=spec)
+
+
+def a_pool(name: str, *prefixes: str, **spec: Any) -> kube.Object:
+    """An IPPool, older than any that is made after it."""
+    pool = made(world.POOLS, name, spec={"prefixes": list(prefixes), **spec})
+    pool["metadata"]["creationTimestamp"] = f"2026-01-31T12:{int(pool['metadata']['resourceVersion']):06}Z"
+    return pool
+
+
+def a_block(prefix: str, host: str, pool: str = "pool") -> kube.Object:
+    """What says that the host has the block."""
+    spec = {"prefix": prefix, "poolRef": {"name": pool}, "host": host}
+    return made(world.BLOCKS, allocate.block_name(prefix), spec=spec)
 
 
 def a_machine(name: str, *, uid: str = "", status: Any = None, **spec: Any) -> kube.Object:

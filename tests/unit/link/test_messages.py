@@ -28,6 +28,9 @@ def test_requests_are_what_they_were() -> None:
         "whole_group": messages.whole_group(1000),
         "one": messages.one(7),
         "gateway": messages.gateway(ipaddress.IPv4Address("169.254.1.1"), 1),
+        "gateway6": messages.gateway6(7),
+        "addresses6": messages.addresses6(7),
+        "by_index": messages.by_index(7),
     }
     text = "".join(f"{name}\n{request.hex(' ', 4)}\n" for name, request in requests.items())
     assert text == (GOLDEN / "messages.txt").read_text()
@@ -36,6 +39,14 @@ def test_requests_are_what_they_were() -> None:
 def test_what_we_ask_for_reads_back() -> None:
     link = messages.parse(messages.fit(7, 1400, "corral:c1:h1:9f0c"))
     assert (link.index, link.mtu, link.alias, link.mac) == (7, 1400, "corral:c1:h1:9f0c", "ee:ee:ee:ee:ee:ee")
+
+
+def test_the_gateway_reads_back_and_no_other_address_does() -> None:
+    body = messages.gateway6(7)
+    assert messages.parse_gateway6(body) == 7
+    other = ipaddress.IPv6Address("fe80::2").packed
+    assert messages.parse_gateway6(body.replace(ipaddress.IPv6Address("fe80::1").packed, other)) is None
+    assert messages.parse_gateway6(messages.gateway(ipaddress.IPv4Address("169.254.1.1"), 7)) is None
 
 
 @pytest.mark.parametrize("name", ["", "sixteen-letters-", "a/b", "a b", "a:b", "tap%d", "..", "."])

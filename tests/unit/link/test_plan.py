@@ -26,6 +26,7 @@ observed = st.lists(
         st.sampled_from([HOST_MAC, "fe:00:00:00:00:01"]),
         st.booleans(),
         st.booleans(),
+        st.booleans(),
     ),
     unique_by=lambda tap: tap.name,
 )
@@ -56,8 +57,8 @@ def test_what_is_as_desired_needs_no_step(taps: list[Tap]) -> None:
 @given(desired, observed)
 def test_the_steps_lead_to_what_is_desired_and_then_none_is_left(taps: list[Tap], before: list[Observed]) -> None:
     after = applied(plan.plan(taps, before), before)
-    assert [(tap.name, tap.mtu, tap.mac, tap.up) for tap in after] == sorted(
-        (tap.name, tap.mtu, HOST_MAC, True) for tap in taps
+    assert [(tap.name, tap.mtu, tap.mac, tap.up, tap.gateway) for tap in after] == sorted(
+        (tap.name, tap.mtu, HOST_MAC, True, True) for tap in taps
     )
     assert not plan.plan(taps, after)
 

@@ -30,6 +30,20 @@ def test_a_route_reads_back_as_it_was_rendered(address: messages.Address, index:
     assert messages.parse_route(messages.route(route, table), table + 1) is None
 
 
+@given(st.ip_addresses(), st.integers(0, 32), st.integers(1, 2**32 - 1))
+def test_a_blackhole_reads_back_as_it_was_rendered_and_is_no_route(
+    address: messages.Address, length: int, table: int
+) -> None:
+    network = ipaddress.ip_network(f"{address}/{length}", strict=False)
+    body = messages.blackhole(network, table)
+    assert messages.parse_blackhole(body, table) == network
+    assert messages.parse_blackhole(body, table - 1) is None
+    assert messages.parse_route(body, table) is None
+    assert messages.concerned(messages.DELETE_ROUTE, body, table) == 0
+    route = messages.route(messages.IndexedRoute(ipaddress.ip_network(address), 7), table)
+    assert messages.parse_blackhole(route, table) is None
+
+
 @given(addresses, macs, indices)
 def test_a_neighbour_reads_back_as_it_was_rendered(address: messages.Address, mac: str, index: int) -> None:
     neighbour = messages.IndexedNeighbour(address, mac, index)
@@ -54,6 +68,9 @@ def test_requests_are_what_they_were() -> None:
         "route 4": messages.route(messages.IndexedRoute(ipaddress.ip_network("10.77.0.5/32"), 7), MAIN),
         "route 6": messages.route(messages.IndexedRoute(ipaddress.ip_network("fd00::5/128"), 7), MAIN),
         "routes": messages.routes(socket.AF_INET, MAIN, 7),
+        "blackhole 4": messages.blackhole(ipaddress.ip_network("10.77.0.0/26"), MAIN),
+        "blackhole 6": messages.blackhole(ipaddress.ip_network("fd77::/112"), MAIN),
+        "blackholes": messages.blackholes(socket.AF_INET, MAIN),
         "neighbour 4": messages.neighbour(messages.IndexedNeighbour(four, "02:00:00:00:00:01", 7)),
         "neighbour 6": messages.neighbour(messages.IndexedNeighbour(six, "02:00:00:00:00:01", 7)),
         "one neighbour": messages.one_neighbour(four, 7),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral_drivers.routing import plan
-from corral_drivers.routing.model import Neighbour, Route, Table
+from corral_drivers.routing.model import Blackhole, Neighbour, Route, Table
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -80,6 +80,31 @@ def test_a_prefix_that_moves_is_never_without_a_route(desired: Table, before: Ta
     kept = {route.prefix for route in desired.routes} & {route.prefix for route in before.routes}
     removed = {step.route.prefix for step in plan.plan(desired, before).steps if isinstance(step, plan.RemoveRoute)}
     assert not kept & removed
+
+
+holes = st.lists(st.sampled_from(["10.77.0.0/26", "10.77.0.64/26", "fd77::/112"]).map(Blackhole))
+
+
+@given(holes, holes)
+def test_blackholes_become_what_is_desired_and_no_other_is_touched(
+    desired: list[Blackhole], before: list[Blackhole]
+) -> None:
+    after = set(before)
+    for step in plan.plan_blackholes(desired, before).steps:
+        match step:
+            case plan.SetBlackhole(one):
+                assert one not in after
+                after.add(one)
+            case plan.RemoveBlackhole(one):
+                after.remove(one)
+    assert after == set(desired)
+    assert not plan.plan_blackholes(desired, after)
+    assert plan.plan_blackholes(desired[::-1], before[::-1]) == plan.plan_blackholes(desired, before)
+
+
+def test_a_plan_of_blackholes_prints_for_a_person() -> None:
+    steps = plan.plan_blackholes([Blackhole("10.77.0.0/26")], [Blackhole("fd77::/112")])
+    assert str(steps).splitlines() == ["blackhole 10.77.0.0/26", "no blackhole fd77::/112"]
 
 
 def test_a_plan_prints_for_a_person() -> None:

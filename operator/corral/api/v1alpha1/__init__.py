@@ -13,6 +13,7 @@ RESOURCES: tuple[schema.Resource, ...] = (
     image.IMAGE,
     instance.RESOURCE,
     ippool.IP_ALLOCATION,
+    ippool.IP_BLOCK,
     ippool.IP_POOL,
     network.CLUSTER_NETWORK,
     network.NETWORK,

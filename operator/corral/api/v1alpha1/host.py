@@ -132,6 +132,12 @@ class HostStateSpec(schema.Model):
     hypervisor: HypervisorSettings
     """The hypervisor."""
 
+    blocks: Annotated[tuple[schema.Prefix, ...], pydantic.Field(max_length=1024)] = ()
+    """The address blocks of this host: it announces each as one route, and drops what is for no guest of them."""
+
+    pools: Annotated[tuple[schema.Prefix, ...], pydantic.Field(max_length=1024)] = ()
+    """Every prefix of every IPPool: a guest's address of them outside this host's blocks is a route of its own."""
+
     roll_call: Annotated[str, pydantic.Field(max_length=64)] = ""
     """Another value asks the agent to list its Instances, look at the machine, and report anew."""
 

@@ -58,6 +58,14 @@ _NETWORKS_STAY = schema.Rule(
     message="spec.networks can't change yet: make a new VirtualMachine",
     reason="FieldValueForbidden",
 )
+_ADDRESSES_ONCE = schema.Rule(
+    rule=(
+        "self.networks.all(n, !has(n.addresses) || n.addresses.all(a, "
+        "self.networks.exists_one(m, has(m.addresses) && a in m.addresses)))"
+    ),
+    message="two of spec.networks ask for the same address: give each address once",
+    field_path=".networks",
+)
 _ROOT_DISK_STAYS = schema.Rule(
     rule="!has(oldSelf.rootDisk) || has(self.rootDisk)",
     message="a disk never shrinks: leave spec.rootDisk as it is, or give more",
@@ -136,11 +144,28 @@ class NetworkInterface(schema.Model):
     network_ref: NetworkRef
     """The network that its addresses come from."""
 
+    addresses: Annotated[tuple[schema.Address, ...], pydantic.Field(max_length=2)] = ()
+    """The addresses that it shall have, one a family at most: each of a pool of its network, and free. A family that is
+    not named here gets any free address."""
+
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
             rule="!has(self.name) || self.name != 'lo'",
             message="lo is the guest's own loopback: give the interface another name, such as eth0",
             field_path=".name",
+        ),
+        schema.Rule(
+            rule="!has(self.addresses) || self.addresses.all(a, isIP(a) && ip.isCanonical(a))",
+            message="addresses are IP addresses as they are shown, such as 10.77.0.5 or fd77::5",
+            field_path=".addresses",
+        ),
+        schema.Rule(
+            rule=(
+                "!has(self.addresses) || self.addresses.all(a, !isIP(a) || "
+                "self.addresses.exists_one(b, isIP(b) && ip(b).family() == ip(a).family()))"
+            ),
+            message="an interface has one address a family: give at most one IPv4 and one IPv6 address",
+            field_path=".addresses",
         ),
     )
 
@@ -220,6 +245,7 @@ class VirtualMachineSpec(schema.Model):
         _ROOT_DISK_STAYS,
         _IMAGE_STAYS,
         _NETWORKS_STAY,
+        _ADDRESSES_ONCE,
     )
 
 
