@@ -18,6 +18,8 @@ from corral import queue as queues
 from corral.api import objects, v1alpha1
 from corral.controller import (
     agents,
+    candidates,
+    census,
     claim,
     cloud,
     dependents,
@@ -50,10 +52,12 @@ from corral.controller.world import (
     POOLS,
     VMS,
     WAITING,
+    WAITING_IN,
     World,
     host_of,
     owner_of,
     waits,
+    waits_in,
 )
 from corral.resolve import instance as resolve_instance
 
@@ -66,6 +70,9 @@ _COLLECTION_OF = {where.plural: where for where in COLLECTIONS}
 _EXPECTED = (kube.ApiUnavailable, kube.ApiConflict, kube.ApiRefused)
 _ASKED_EVERY = 2.0
 _NOT_KNOWN, _NOT_FOUND = 401, 404
+_STIRRED_EVERY = 0.5
+"""Seconds between two looks for namespaces where somebody came or went whom others wait for."""
+
 _ONE_BY_ONE = 0.05
 """Seconds in which what vanishes together is told of once."""
 
@@ -79,6 +86,7 @@ class Settings:
     metrics: str | None = None
     sweep_every: float = 600.0
     heartbeats_every: float = 10.0
+    allocated_every: float = 5.0
     silent_after: float = deadlines.AGENT_SILENT_AFTER
     roll_call_within: float = deadlines.ROLL_CALL
     workers: int = 16
@@ -204,6 +212,8 @@ async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings
             tasks.create_task(periodic.after_lists(listed, lambda where: _sweep_one(world, where))),
             tasks.create_task(queue.run()),
             tasks.create_task(periodic.every(settings.heartbeats_every, lambda: agents.look(world))),
+            tasks.create_task(periodic.every(_STIRRED_EVERY, lambda: _wake(world))),
+            tasks.create_task(periodic.every(settings.allocated_every, lambda: _count_anew(world))),
             tasks.create_task(periodic.every(settings.sweep_every, lambda: _sweep(world))),
         ]
         await watching.watch(
@@ -246,21 +256,29 @@ def make_world(
         known.index(plural, OWNER, owner_of)
     known.index(VMS.plural, HOST, host_of)
     known.index(VMS.plural, WAITING, waits)
+    known.index(VMS.plural, WAITING_IN, waits_in)
+    host_prefix = resolve_instance.namespace("")
+    book = ledger.Ledger(
+        known,
+        machines=VMS.plural,
+        instances=INSTANCES.plural,
+        allocations=ALLOCATIONS.plural,
+        host_prefix=host_prefix,
+    )
+    beats = heartbeats.Heartbeats(silent_after)
     world = World(
         api=api,
         store=known,
         history=history.History(api, known),
-        ledger=ledger.Ledger(
-            known,
-            machines=VMS.plural,
-            instances=INSTANCES.plural,
-            allocations=ALLOCATIONS.plural,
-            host_prefix=resolve_instance.namespace(""),
-        ),
-        orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=resolve_instance.namespace("")),
+        ledger=book,
+        orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=host_prefix),
         roll_call=rollcall.RollCall(time.monotonic, roll_call_within),
         guard=guard.Guard(),
-        heartbeats=heartbeats.Heartbeats(silent_after),
+        heartbeats=beats,
+        candidates=candidates.Candidates(
+            known, book, beats, hosts=HOSTS.plural, states=HOST_STATES.plural, host_prefix=host_prefix
+        ),
+        census=census.Census(known, book, machines=VMS.plural),
         clock=lambda: datetime.datetime.now(datetime.UTC),
     )
     known.listen(lambda key, old, new: _lost(world, key, old) if new is None and old is not None else None)
@@ -308,6 +326,19 @@ async def _settle(world: World, key: kube.Key) -> None:
     """What has no work of its own, and can only be gone: who uses it is told by its loss."""
     if world.store.is_doubtful(key):
         await world.current(_COLLECTION_OF[key.plural], key)
+
+
+async def _wake(world: World) -> None:
+    """Have those look again who wait for others to come or go."""
+    for namespace, for_all in world.census.stirred().items():
+        for key in dependents.beside(world, namespace, all_of_them=for_all):
+            world.tell(key, 0.0)
+
+
+async def _count_anew(world: World) -> None:
+    """Have Hosts tell what guests take of them."""
+    for name in world.candidates.untold():
+        world.tell(kube.Key(HOSTS.plural, "", name), 0.0)
 
 
 async def _sweep(world: World) -> None:

@@ -23,7 +23,7 @@ from corral.api.v1alpha1 import (
 )
 from corral.api.v1alpha1 import conditions as api_conditions
 from corral.conclude import conditions
-from corral.controller import guard, heartbeats, ledger, orphans, rollcall
+from corral.controller import candidates, census, guard, heartbeats, ledger, orphans, rollcall
 from corral.resolve import instance as resolve_instance
 
 VMS = kube.collection(virtualmachine.RESOURCE)
@@ -50,6 +50,9 @@ HOST = "host"
 WAITING = "waiting"
 """Index of VirtualMachines that wait for a host, an image, a network, an address: all under `WAITING`."""
 
+WAITING_IN = "waiting-in"
+"""Index of the same VirtualMachines by their namespace."""
+
 
 def owner_of(obj: Mapping[str, Any]) -> str | None:
     """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
@@ -67,6 +70,12 @@ def waits(vm: Mapping[str, Any]) -> str | None:
     """`WAITING` for a VirtualMachine that is not scheduled."""
     said = vm.get("status", {}).get("conditions", ())
     return None if any(one["type"] == "Scheduled" and one["status"] == "True" for one in said) else WAITING
+
+
+def waits_in(vm: Mapping[str, Any]) -> str | None:
+    """The namespace of a VirtualMachine that is not scheduled."""
+    namespace: str = vm["metadata"]["namespace"]
+    return namespace if waits(vm) else None
 
 
 class _Conditions(schema.Observed):
@@ -87,6 +96,8 @@ class World:
     roll_call: rollcall.RollCall
     guard: guard.Guard
     heartbeats: heartbeats.Heartbeats
+    candidates: candidates.Candidates
+    census: census.Census
     clock: Callable[[], datetime.datetime]
     tell: Callable[[kube.Key, float], None] = field(default=lambda _key, _after: None)
     user_data: set[str] = field(default_factory=set)
