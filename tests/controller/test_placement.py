@@ -330,16 +330,17 @@ async def test_cpus_are_shared_as_the_class_says_and_guests_wait_for_them(cloud:
     for name in cloud.hosts:
         await cloud.patch(world.HOSTS, name, {"maintenance": True})
     metal = await cloud.add_host("c", cpus=2)
-    await cloud.offer(world.CLASSES, "wide", {"cpu": 2, "memory": "64Mi", "overcommit": {"cpu": 2}})
+    await cloud.offer(world.CLASSES, "wide", {"cpu": 2, "memory": "64Mi", "overcommit": {"cpu": 3}})
     await cloud.offer(world.CLASSES, "shared", {"cpu": 2, "memory": "64Mi"})
     for name, size in (("a", "wide"), ("b", "shared"), ("c", "shared"), ("d", "shared")):
         await cloud.vm(name, classRef={"name": cloud.named(size)})
-    # One of two halves, and three of eight quarters.
+    # Two thirds of a CPU and three quarters leave little more than half of one.
     await cloud.ready("a", "b", "c", "d")
     await cloud.vm("e", classRef={"name": cloud.named("wide")})
     vm = await cloud.says("e", "NoHostFits")
     assert message(vm).startswith("0/3 hosts: 2 in maintenance, 1 too little CPU.")
-    await cloud.patch(world.CLASSES, cloud.named("wide"), {"overcommit": {"cpu": 8}})
+    # Those of the other class give way.
+    await cloud.patch(world.CLASSES, cloud.named("shared"), {"overcommit": {"cpu": 256}})
     (vm,) = await cloud.ready("e")
     assert where(vm) == metal.name
 

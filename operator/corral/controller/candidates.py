@@ -46,6 +46,8 @@ class Candidates:
         self._stale: set[str] = set()
         self._answering: Collection[str] = frozenset()
         self._untold: dict[str, None] = {}
+        self._charges: dict[str, costs.Cost] = {}
+        self._has_more_room = False
         known.listen(self._changed)
         book.listen(self._charged, lambda _uid, _host: None)
 
@@ -71,6 +73,12 @@ class Candidates:
             del self._untold[name]
         return told
 
+    def has_more_room(self) -> bool:
+        """Whether guests take less of any host since this was last asked: one left or became smaller, or a claim on the
+        host came to nothing."""
+        has, self._has_more_room = self._has_more_room, False
+        return has
+
     def allocated(self, name: str, accelerator: str) -> host.Allocated:
         """What guests take of this host, as its status says it."""
         taken = self._book.taken(name)
@@ -88,6 +96,10 @@ class Candidates:
             self._stale.add(key.name)
 
     def _charged(self, name: str) -> None:
+        charge = self._book.taken(name).of_all()
+        before = self._charges.get(name, costs.NOTHING)
+        self._charges[name] = charge
+        self._has_more_room |= charge.cpu < before.cpu or charge.memory < before.memory
         self._stale.add(name)
         self._untold[name] = None
 

@@ -71,7 +71,7 @@ _EXPECTED = (kube.ApiUnavailable, kube.ApiConflict, kube.ApiRefused)
 _ASKED_EVERY = 2.0
 _NOT_KNOWN, _NOT_FOUND = 401, 404
 _STIRRED_EVERY = 0.5
-"""Seconds between two looks for namespaces where somebody came or went whom others wait for."""
+"""Seconds between two looks for those who wait for others to come or go, or for room."""
 
 _ONE_BY_ONE = 0.05
 """Seconds in which what vanishes together is told of once."""
@@ -329,7 +329,10 @@ async def _settle(world: World, key: kube.Key) -> None:
 
 
 async def _wake(world: World) -> None:
-    """Have those look again who wait for others to come or go."""
+    """Have those look again who wait for others to come or go, or for room."""
+    if world.candidates.has_more_room():
+        for key in dependents.unplaced(world):
+            world.tell(key, 0.0)
     for namespace, for_all in world.census.stirred().items():
         for key in dependents.beside(world, namespace, all_of_them=for_all):
             world.tell(key, 0.0)

@@ -7,6 +7,7 @@ wishes, then how evenly it spreads, then the memory that is left, then the name.
 from __future__ import annotations
 
 import enum
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -148,25 +149,26 @@ def _listed(names: list[str], room: int) -> str:
 
 
 Check = Callable[[Candidate], Cause | None]
+Rank = tuple[int, int, int, str]
 
 
 def place(need: Need, candidates: Iterable[Candidate], around: Around = NOBODY) -> Placed | Nowhere:
-    """The best of the hosts that fit, by name among equals."""
+    """The best of the hosts that fit, by name among equals; candidates have different names.
+
+    The best ones are asked first, so that the many others need not be where one of them fits.
+    """
     hosts = tuple(candidates)
-    checks = _checks(need, hosts, around)
+    checks, rank = _checks(need, hosts, around), _ranking(need, hosts, around)
+    best = [(rank(host), host) for host in hosts]
+    heapq.heapify(best)
     why: dict[str, Cause] = {}
-    fits: list[Candidate] = []
-    for host in hosts:
-        for check in checks:
-            cause = check(host)
-            if cause is not None:
-                why[host.name] = cause
-                break
-        else:
-            fits.append(host)
-    if not fits:
-        return Nowhere(why)
-    return Placed(_best(need, fits, hosts, around).name)
+    while best:
+        _, host = heapq.heappop(best)
+        cause = next((cause for check in checks if (cause := check(host)) is not None), None)
+        if cause is None:
+            return Placed(host.name)
+        why[host.name] = cause
+    return Nowhere(why)
 
 
 def _checks(need: Need, hosts: tuple[Candidate, ...], around: Around) -> tuple[Check, ...]:
@@ -254,20 +256,21 @@ def _places(topology_key: str, hosts: tuple[Candidate, ...], guests: Guests) -> 
     return places
 
 
-def _best(need: Need, fits: list[Candidate], hosts: tuple[Candidate, ...], around: Around) -> Candidate:
-    cost, asked = need.cost, need.rules
-    soft = [one for one in asked.spread if not one.strict]
-    if not asked.wishes and not soft:
-        return min(fits, key=lambda host: (cost.memory_on(host.accelerator) - host.free_memory, host.name))
-    wishes = [(one.weight, *_counted(one.term, hosts, around)) for one in asked.wishes]
+def _ranking(need: Need, hosts: tuple[Candidate, ...], around: Around) -> Callable[[Candidate], Rank]:
+    """The scores: of two hosts the one that ranks lower is better."""
+    soft = [one for one in need.rules.spread if not one.strict]
+    wishes = [(one.weight, *_counted(one.term, hosts, around)) for one in need.rules.wishes]
     evenly = [_counted(one.term, hosts, around) for one in soft]
+    takes = {one: need.cost.memory_on(one) for one in {host.accelerator for host in hosts}}
+    if not wishes and not soft:
+        return lambda host: (0, 0, takes[host.accelerator] - host.free_memory, host.name)
 
-    def rank(host: Candidate) -> tuple[int, int, int, str]:
+    def rank(host: Candidate) -> Rank:
         granted = sum(weight * places[host.where(key) or ""] for weight, key, places in wishes)
         crowded = sum(_crowd(places, host.where(key)) for key, places in evenly)
-        return -granted, crowded, cost.memory_on(host.accelerator) - host.free_memory, host.name
+        return -granted, crowded, takes[host.accelerator] - host.free_memory, host.name
 
-    return min(fits, key=rank)
+    return rank
 
 
 def _counted(term: placing.Term, hosts: tuple[Candidate, ...], around: Around) -> tuple[str, Counter[str]]:

@@ -9,7 +9,7 @@ from corral import kube, place
 from corral.api import objects
 from corral.api.v1alpha1 import host, placement, virtualmachine
 from corral.conclude import conditions
-from corral.controller import candidates, heartbeats, process, world
+from corral.controller import candidates, heartbeats, ledger, process, world
 from corral.resolve import requirements
 
 from .things import an_instance, made
@@ -134,6 +134,26 @@ def test_what_guests_take_is_not_free_and_is_told(accelerator: str, left: int) -
     taken = here.candidates.allocated("h1", accelerator)
     assert taken == host.Allocated(guests=1, virtual_cpus=1, cpu=1, memory=f"{4096 - left}Mi")
     assert here.candidates.allocated("h2", accelerator) == host.Allocated()
+
+
+def test_who_waits_for_room_hears_of_every_way_in_which_there_is_more() -> None:
+    here = cloud("h1")
+    large = an_instance("u1", memory=512 * MIB, own_uid="i1")
+    here.store.put(world.INSTANCES, large)
+    assert not here.candidates.has_more_room()
+    here.store.put(world.INSTANCES, an_instance("u1", memory=256 * MIB, own_uid="i1"))
+    assert here.candidates.has_more_room()
+    assert not here.candidates.has_more_room()
+    shared = an_instance("u1", memory=256 * MIB, own_uid="i1")
+    shared["spec"]["overcommit"] = {"cpu": 16, "memoryPercent": 100}
+    here.store.put(world.INSTANCES, shared)
+    assert here.candidates.has_more_room()
+    here.ledger.reserve("u2", 1, ledger.Charge("h1", candidates.cost(needs())), ())
+    assert not here.candidates.has_more_room()
+    here.ledger.release("u2")
+    assert here.candidates.has_more_room()
+    here.store.settle(world.INSTANCES, kube.key_of(world.INSTANCES, large), None)
+    assert here.candidates.has_more_room()
 
 
 def test_a_change_of_status_alone_tells_nothing() -> None:
