@@ -127,6 +127,7 @@ def test_what_guests_take_is_not_free_and_is_told(accelerator: str, left: int) -
     here = cloud("h1", "h2")
     here.store.put(world.HOST_STATES, a_state("h1", accelerator=accelerator))
     assert here.candidates.untold() == []
+    assert seen(here) == {"h1": FREE, "h2": FREE}
     here.store.put(world.INSTANCES, an_instance("u1", memory=512 * MIB))
     assert seen(here) == {"h1": (3875, left, None), "h2": FREE}
     assert here.candidates.untold() == ["h1"]

@@ -145,6 +145,7 @@ class Counting(stateful.RuleBasedStateMachine):
                 for host, number in hosts.items():
                     told[topology_key, host] += number
             assert told == keepers
+            assert all(hosts for _, hosts in around.keepers)
 
     @stateful.invariant()
     def a_stranger_sees_everybody(self) -> None:
