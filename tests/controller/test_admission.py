@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from corral import kube
 from corral.api import v1alpha1
+from corral.api.v1alpha1 import placement
 from corral_lab.programs import recipe
 
 from .manifests import KINDS, NAMESPACE, SUM, manifest
@@ -259,6 +260,15 @@ async def test_the_longest_name_is_accepted(api: kube.Kube) -> None:
 async def test_the_name_of_a_host_that_has_no_room_for_its_namespace_is_refused(api: kube.Kube, name: str) -> None:
     message = await refused(api, "Host", manifest("Host", name))
     assert "metadata.name of a Host is at most 51 of a-z, 0-9 and '-', without dots" in message
+
+
+async def test_a_host_is_shown_with_its_zone(api: kube.Kube, kubectl: Kubectl) -> None:
+    host = manifest("Host")
+    host["metadata"]["labels"] = {placement.ZONE: "north"}
+    await api.create(KINDS["Host"], host)
+    header, row = (await kubectl("get", "hosts.corral.dev", host["metadata"]["name"])).splitlines()
+    assert header.split() == ["NAME", "READY", "CPU", "MEMORY", "ALLOCATED", "GUESTS", "ZONE", "ACCELERATOR", "AGE"]
+    assert row[header.index("ZONE") :].split()[0] == "north"
 
 
 SOURCE = {"url": HTTP, "sha256": SUM}
