@@ -36,8 +36,8 @@ def debian(built: build.Artifact, server: str) -> dict[str, Any]:
 
 
 def vm_class(name: str, memory: str) -> dict[str, Any]:
-    """A VirtualMachineClass of one CPU."""
-    return _object("VirtualMachineClass", name, {"cpu": 1, "memory": memory})
+    """A VirtualMachineClass of one CPU. A lab's hosts share the machine's few CPUs, and have guests by the dozen."""
+    return _object("VirtualMachineClass", name, {"cpu": 1, "memory": memory, "overcommit": {"cpu": 64}})
 
 
 def pool(name: str, *prefixes: str) -> dict[str, Any]:

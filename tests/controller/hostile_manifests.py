@@ -90,6 +90,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
         "epoch": 1,
         "cpu": 1,
         "memory": 64 << 20,
+        "overcommit": {"cpu": 8, "memoryPercent": 100},
         "machineType": "pc",
         "firmware": "BIOS",
         "disks": [{"name": "root", "size": 1 << 30, "slot": 3, "image": file}],
@@ -106,6 +107,19 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
         "startWithoutAPI": False,
         "terminationGracePeriodSeconds": 0,
     }
+    selector = {
+        "matchLabels": {"shop.example/app": "nobody"},
+        "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["back"]}],
+    }
+    # No host here has a zone: a good one that is far from everybody still leaves room for all others.
+    term = {"labelSelector": selector, "topologyKey": "topology.kubernetes.io/zone"}
+    placement = {
+        "hostSelector": {"matchExpressions": [{"key": "disk", "operator": "DoesNotExist"}]},
+        "affinity": {"required": [], "preferred": [term | {"weight": 1}]},
+        "antiAffinity": {"required": [term], "preferred": [term | {"weight": 100}]},
+        "topologySpreadConstraints": [term | {"maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway"}],
+    }
+    near = {"affinity": {"required": [term]}, "hostSelector": selector}
     return {
         "Cloud": ({"deletionGuard": {"sharePercent": 100, "floor": 1_000_000, "windowSeconds": 600, "release": "x"}},),
         "Host": ({"hypervisor": {"driver": "simulated"}, "reserved": {"memory": "1Gi"}, "maintenance": True},),
@@ -150,6 +164,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 "networks": [{"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}}],
                 "cloudInit": {"userData": "#cloud-config\n{}\n"},
                 "sshAuthorizedKeys": [_KEY],
+                "placement": placement,
                 "runStrategy": "Always",
                 "terminationGracePeriodSeconds": 0,
             },
@@ -166,10 +181,19 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 ],
                 "networks": [{"networkRef": {"name": names.net}}],
                 "cloudInit": {"userDataSecretRef": {"name": "user-data", "key": "user-data"}},
+                "placement": near,
                 "terminationGracePeriodSeconds": 0,
             },
         ),
-        "VirtualMachineClass": ({"cpu": 1, "memory": "64Mi", "machineType": "pc", "firmware": "BIOS"},),
+        "VirtualMachineClass": (
+            {
+                "cpu": 1,
+                "memory": "64Mi",
+                "overcommit": {"cpu": 8, "memoryPercent": 100},
+                "machineType": "pc",
+                "firmware": "BIOS",
+            },
+        ),
     }
 
 
@@ -218,7 +242,10 @@ def _put(spec: Spec, path: Path, value: Any) -> Spec:
 
 def _schema_at(schema: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     for part in path:
-        schema = schema["items"] if isinstance(part, int) else schema["properties"][part]
+        if isinstance(part, int):
+            schema = schema["items"]
+        else:
+            schema = schema.get("properties", {}).get(part) or schema["additionalProperties"]
     return schema
 
 
@@ -334,6 +361,10 @@ def _object(schema: Mapping[str, Any], leads: Mapping[str, str], name: str) -> s
         else value_of(child, leads, field)
         for field, child in schema.get("properties", {}).items()
     }
+    if "additionalProperties" in schema:
+        # What keys may look like, a rule says, which the API server holds them against.
+        keys = st.from_regex(r"[a-z]{1,9}(/[a-z]{1,9})?", fullmatch=True) | st.sampled_from(TEXTS)
+        return st.dictionaries(keys, value_of(schema["additionalProperties"], leads), max_size=2)
     return st.fixed_dictionaries(
         {field: child for field, child in children.items() if field in required},
         optional={field: child for field, child in children.items() if field not in required},

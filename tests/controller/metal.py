@@ -30,6 +30,7 @@ class Metal:
 
     name: str
     memory: int = 4 << 30
+    cpus: int = 64
     fail_at: Callable[[object], errors.DriverError | None] = lambda _step: None
     machine: hypervisor.Machine = field(default_factory=hypervisor.Machine)
     images: image.World = field(default_factory=image.World)
@@ -53,7 +54,7 @@ class Metal:
     def rooms(self, _driver: str, place: rooms.Place) -> rooms.Rooms:
         """The rooms as an agent that just started sees them."""
         self.machine.facts = hypervisor_model.Facts(
-            cpus=64, memory=self.memory, accelerator="tcg", hypervisor="Simulated", version="1.0.0"
+            cpus=self.cpus, memory=self.memory, accelerator="tcg", hypervisor="Simulated", version="1.0.0"
         )
         self.routing.index = self.machine.index = self.links.index
         self.links.held = self.machine.holds

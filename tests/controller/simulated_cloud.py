@@ -16,12 +16,13 @@ import string
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from corral import kube
 from corral.agent import process as agent_process
 from corral.agent import rooms
+from corral.api.v1alpha1 import placement
 from corral.controller import heartbeats, leader, world
 from corral.controller import host as controller_host
 from corral.controller import process as controller_process
@@ -104,9 +105,9 @@ class SimulatedCloud:
         } | changes
         return {key: value for key, value in spec.items() if value is not None}
 
-    async def vm(self, name: str, **changes: Any) -> kube.Object:
+    async def vm(self, name: str, *, labels: Mapping[str, str] | None = None, **changes: Any) -> kube.Object:
         """Apply a VirtualMachine."""
-        metadata = {"name": name, "namespace": self.namespace}
+        metadata = {"name": name, "namespace": self.namespace, "labels": dict(labels or {})}
         return await self.admin.create(world.VMS, {"metadata": metadata, "spec": self.vm_spec(**changes)})
 
     async def delete(self, name: str) -> None:
@@ -120,6 +121,13 @@ class SimulatedCloud:
         seen = await self.get(where, name)
         assert seen is not None
         return await self.admin.patch(where, seen, {"spec": spec})
+
+    async def label(self, where: kube.Collection, name: str, **labels: str | None) -> kube.Object:
+        """Give an object labels, or take them away; `zone` stands for the one of that name."""
+        changes = {placement.ZONE if key == "zone" else key: value for key, value in labels.items()}
+        seen = await self.get(where, name)
+        assert seen is not None
+        return await self.admin.patch(where, seen, {"metadata": {"labels": changes}})
 
     async def get(self, where: kube.Collection, name: str) -> kube.Object | None:
         return await self.admin.get(where, self.namespace if where.namespaced else None, name)
@@ -211,9 +219,9 @@ class SimulatedCloud:
         task, self._controller = self._controller, None
         await _kill(task)
 
-    async def add_host(self, name: str = "a", *, memory: int = 4 << 30) -> Metal:
+    async def add_host(self, name: str = "a", *, memory: int = 4 << 30, cpus: int = 64) -> Metal:
         """A Host of this much memory, all for guests, with its agent running."""
-        metal = self.hosts[self.named(name)] = Metal(self.named(name), memory)
+        metal = self.hosts[self.named(name)] = Metal(self.named(name), memory, cpus)
         await self.offer(world.HOSTS, name, {"hypervisor": {"driver": rooms.SIMULATED}, "reserved": {"memory": "0"}})
         namespace = f"corral-host-{metal.name}"
 
@@ -370,13 +378,16 @@ async def running(
     hosts: int = 2,
     prefix: str = "10.99.0.0/24",
     memory: int = 4 << 30,
+    cpus: int = 64,
 ) -> AsyncIterator[SimulatedCloud]:
     """A cloud with everything a VirtualMachine needs, its controller and so many hosts."""
     cloud = SimulatedCloud(control_plane, admin, folder)
     try:
         await cloud.furnish(prefix=prefix)
         await cloud.start_controller()
-        await asyncio.gather(*(cloud.add_host(name, memory=memory) for name in string.ascii_lowercase[:hosts]))
+        await asyncio.gather(
+            *(cloud.add_host(name, memory=memory, cpus=cpus) for name in string.ascii_lowercase[:hosts])
+        )
         cloud.mark()
         yield cloud
     finally:

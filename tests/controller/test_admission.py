@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from corral import kube
 from corral.api import v1alpha1
+from corral.api.v1alpha1 import placement
 from corral_lab.programs import recipe
 
 from .manifests import KINDS, NAMESPACE, SUM, manifest
@@ -112,6 +113,7 @@ async def test_a_status_that_a_tenant_sends_is_dropped(api: kube.Kube) -> None:
 
 DISK = {"name": "a", "size": "1Gi"}
 ROOT = {"name": "boot", "size": "1Gi", "root": True, "imageRef": {"name": "debian"}}
+TERM = {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": "corral.dev/host"}
 OLD = {"cpu": None, "memory": None}
 ONE_SIZE = ["spec: Invalid value", "give either spec.classRef, or spec.cpu and spec.memory together, not both"]
 ONE_ROOT = ["there is exactly one root disk: give spec.imageRef, or root: true on one of spec.disks, not both"]
@@ -188,6 +190,50 @@ VM_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"cloudInit": {"userDataSecretRef": {"name": "mine", "key": "a/b"}}},
         ["spec.cloudInit.userDataSecretRef.key", "should match"],
     ),
+    "host selector with a key": (
+        {"placement": {"hostSelector": {"matchLabels": {"a b": "x"}}}},
+        ["spec.placement.hostSelector.matchLabels", "every key must be of length 1 to 253 and form"],
+    ),
+    "host selector with a value": (
+        {"placement": {"hostSelector": {"matchLabels": {"a": "x y"}}}},
+        ["spec.placement.hostSelector.matchLabels.a", "should match"],
+    ),
+    "In of nothing": (
+        {"placement": {"hostSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}},
+        ["spec.placement.hostSelector.matchExpressions[0].values", "In and NotIn need values"],
+    ),
+    "Exists of something": (
+        {"placement": {"hostSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}},
+        ["spec.placement.hostSelector.matchExpressions[0].values", "Exists and DoesNotExist have none"],
+    ),
+    "an operator of nodes": (
+        {"placement": {"hostSelector": {"matchExpressions": [{"key": "a", "operator": "Gt", "values": ["1"]}]}}},
+        ["matchExpressions[0].operator", 'supported values: "In", "NotIn", "Exists", "DoesNotExist"'],
+    ),
+    "affinity to a region": (
+        {"placement": {"affinity": {"required": [TERM | {"topologyKey": "topology.kubernetes.io/region"}]}}},
+        ["spec.placement.affinity.required[0].topologyKey", '"corral.dev/host", "topology.kubernetes.io/zone"'],
+    ),
+    "affinity to nobody": (
+        {"placement": {"affinity": {"required": [{"topologyKey": "corral.dev/host"}]}}},
+        ["spec.placement.affinity.required[0].labelSelector", "Required value"],
+    ),
+    "weight 0": (
+        {"placement": {"antiAffinity": {"preferred": [TERM | {"weight": 0}]}}},
+        ["spec.placement.antiAffinity.preferred[0].weight", "greater than or equal to 1"],
+    ),
+    "skew 0": (
+        {"placement": {"topologySpreadConstraints": [TERM | {"maxSkew": 0}]}},
+        ["spec.placement.topologySpreadConstraints[0].maxSkew", "greater than or equal to 1"],
+    ),
+    "spread twice": (
+        {"placement": {"topologySpreadConstraints": [TERM, TERM | {"maxSkew": 2}]}},
+        ["spec.placement.topologySpreadConstraints[1]", "Duplicate value"],
+    ),
+    "nine terms": (
+        {"placement": {"antiAffinity": {"required": [TERM] * 9}}},
+        ["spec.placement.antiAffinity.required", "at most 8 items"],
+    ),
     "unknown field": ({"flavour": "large"}, ["unknown field", "spec.flavour"]),
     "unknown field deep": ({"disks": [DISK | {"bus": "ide"}]}, ["unknown field", "spec.disks[0].bus"]),
 }
@@ -214,6 +260,15 @@ async def test_the_longest_name_is_accepted(api: kube.Kube) -> None:
 async def test_the_name_of_a_host_that_has_no_room_for_its_namespace_is_refused(api: kube.Kube, name: str) -> None:
     message = await refused(api, "Host", manifest("Host", name))
     assert "metadata.name of a Host is at most 51 of a-z, 0-9 and '-', without dots" in message
+
+
+async def test_a_host_is_shown_with_its_zone(api: kube.Kube, kubectl: Kubectl) -> None:
+    host = manifest("Host")
+    host["metadata"]["labels"] = {placement.ZONE: "north"}
+    await api.create(KINDS["Host"], host)
+    header, row = (await kubectl("get", "hosts.corral.dev", host["metadata"]["name"])).splitlines()
+    assert header.split() == ["NAME", "READY", "CPU", "MEMORY", "ALLOCATED", "GUESTS", "ZONE", "ACCELERATOR", "AGE"]
+    assert row[header.index("ZONE") :].split()[0] == "north"
 
 
 SOURCE = {"url": HTTP, "sha256": SUM}
@@ -315,6 +370,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["spec.dnsServers", "are IP addresses such as 10.77.0.53"],
     ),
     "class memory": ("VirtualMachineClass", {"memory": "1Mi"}, ["spec.memory", "give at least 32Mi"]),
+    "class that promises less": (
+        "VirtualMachineClass",
+        {"overcommit": {"memoryPercent": 99}},
+        ["spec.overcommit.memoryPercent", "greater than or equal to 100"],
+    ),
+    "class that shares nothing": (
+        "VirtualMachineClass",
+        {"overcommit": {"cpu": 0}},
+        ["spec.overcommit.cpu", "greater than or equal to 1"],
+    ),
     "class without cpu": ("VirtualMachineClass", {"cpu": None}, ["spec.cpu", "Required value"]),
     "machine type": ("VirtualMachineClass", {"machineType": "q35"}, ["spec.machineType", 'supported values: "pc"']),
     "host reserved": ("Host", {"reserved": {"memory": "some"}}, ["spec.reserved.memory", "should match"]),

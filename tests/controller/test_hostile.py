@@ -57,7 +57,8 @@ async def cloud(
 ) -> AsyncIterator[SimulatedCloud]:
     """A cloud with room for every guest that anybody may ask for here."""
     folder = tmp_path_factory.mktemp("hosts")
-    async with simulated_cloud.running(control_plane, admin, folder, prefix="10.64.0.0/14", memory=1 << 42) as made:
+    cloud = simulated_cloud.running(control_plane, admin, folder, prefix="10.64.0.0/14", memory=1 << 42, cpus=1 << 20)
+    async with cloud as made:
         yield made
 
 
@@ -85,8 +86,13 @@ async def names(cloud: SimulatedCloud) -> hostile.Names:
 
 @pytest_asyncio.fixture
 async def hostility(cloud: SimulatedCloud, names: hostile.Names) -> AsyncIterator[Flood]:
-    async with flood(cloud.admin, f"{cloud.prefix}-x", cloud.namespace) as made:
+    # In a namespace of its own: there, whoever wants to be far from everybody keeps everybody away.
+    namespace = await cloud.admin.create(
+        kube.NAMESPACES, {"metadata": {"name": f"{cloud.prefix}-{uuid.uuid4().hex[:6]}"}}
+    )
+    async with flood(cloud.admin, f"{cloud.prefix}-x", namespace["metadata"]["name"]) as made:
         yield made
+    await cloud.admin.delete(kube.NAMESPACES, namespace)
 
 
 def test_the_good_manifests_have_every_field_of_every_kind(names: hostile.Names) -> None:

@@ -86,6 +86,21 @@ async def test_twenty_at_once_cost_no_more_each(cloud: SimulatedCloud) -> None:
     assert cloud.writes() == times(DELETED, 20)
 
 
+async def test_hosts_tell_what_guests_take_of_them_once_a_burst(cloud: SimulatedCloud) -> None:
+    async def told() -> list[int]:
+        hosts = [await cloud.get(world.HOSTS, name) for name in cloud.hosts]
+        return [host["status"]["allocated"]["guests"] for host in hosts if host is not None]
+
+    await until(told, lambda guests: guests == [0, 0])
+    cloud.mark()
+    names = [f"vm-{number}" for number in range(20)]
+    await asyncio.gather(*(cloud.vm(name) for name in names))
+    await cloud.ready(*names)
+    assert await until(told, lambda guests: sum(guests) == 20) == [10, 10]
+    # Of the looks, which are 5 s apart, one may fall into the burst.
+    assert 2 <= cloud.writes("hosts")["patch hosts/status"] <= 4
+
+
 async def test_two_addresses_are_one_write_more(cloud: SimulatedCloud) -> None:
     net = {"networkRef": {"name": cloud.named("net")}}
     await cloud.vm("web", networks=[{"name": "eth0", **net}, {"name": "eth1", **net}])

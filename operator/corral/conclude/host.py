@@ -12,15 +12,21 @@ from corral.conclude import conditions
 _MOST_MEMORY = 2**63 - 1
 """Bytes: what a host says of itself may be nonsense."""
 
+_NOTHING = host.Allocated()
+
 Host = objects.Object[host.HostSpec, host.HostStatus]
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What is known of a host: whether its agent answers, and what it said last, None if it never did."""
+    """What is known of a host: whether its agent answers, and what it said last, None if it never did.
+
+    `allocated` is what guests take of it.
+    """
 
     agent: conditions.Fact
     state: host.HostStateStatus | None
+    allocated: host.Allocated = _NOTHING
 
 
 def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[host.HostStatus, float | None]:
@@ -33,6 +39,7 @@ def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[hos
         observed_generation=one.generation,
         capacity=capacity,
         allocatable=allocatable(one.spec, capacity),
+        allocated=observed.allocated,
         facts=one.status.facts if observed.state is None else observed.state.facts,
         orphans=one.status.orphans if observed.state is None else observed.state.orphan_count,
         conditions=conditions.written(

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import structlog
 
-from corral import allocate, kube, place
-from corral.api import objects, quantities
-from corral.api.v1alpha1 import host, virtualmachine
+from corral import allocate, kube
+from corral.api import objects
+from corral.api.v1alpha1 import virtualmachine
 from corral.conclude import conditions
-from corral.conclude import host as conclude_host
 from corral.conclude import virtualmachine as conclude
-from corral.controller import addresses, blocks, ledger
+from corral.controller import addresses, blocks, candidates, ledger
 from corral.controller import host as controller_host
-from corral.controller.world import ALLOCATIONS, HOST_STATES, HOSTS, VMS, StoreLookup, World
-from corral.resolve import instance as resolve_instance
+from corral.controller.world import ALLOCATIONS, HOSTS, VMS, StoreLookup, World
+from corral.place import costs
 from corral.resolve import requirements as resolve
 
 VirtualMachine = conclude.VirtualMachine
@@ -38,8 +37,8 @@ def recall(world: World, raw: kube.Object) -> None:
     if placement is None or any(obj["spec"]["owner"]["uid"] == vm.uid for obj in owned):
         return
     needs = resolve.requirements(vm.spec, vm.namespace, StoreLookup(world.store))
-    cpu, memory = (0, 0) if isinstance(needs, resolve.Unmet) else (needs.cpu, needs.memory)
-    charge = ledger.Charge(placement.host, cpu, memory)
+    cost = costs.NOTHING if isinstance(needs, resolve.Unmet) else candidates.cost(needs)
+    charge = ledger.Charge(placement.host, cost)
     world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in placement.addresses))
 
 
@@ -48,19 +47,19 @@ def choose(world: World, vm: VirtualMachine, needs: resolve.Requirements) -> Pla
     world.ledger.release(vm.uid)
     found = world.orphans.of(vm.uid)
     if found is None:
-        where = place.place(place.Need(needs.cpu, needs.memory), _candidates(world))
-        if isinstance(where, place.Nowhere):
-            return conditions.false("Scheduled", "NoHostFits", str(where))
-        host_name = where.host
+        chosen = candidates.choose(world.candidates, world.census, vm, needs)
+        if isinstance(chosen, conditions.Fact):
+            return chosen
+        host_name = chosen
     else:
         host_name = found.host
-    chosen = addresses.choose(world, vm, needs, host_name, found)
-    if isinstance(chosen, conditions.Fact):
-        return chosen
+    given = addresses.choose(world, vm, needs, host_name, found)
+    if isinstance(given, conditions.Fact):
+        return given
     epochs = (1, _epoch(vm), 0 if found is None else found.epoch)
-    placement = Placement(host=host_name, epoch=max(epochs), addresses=chosen)
-    charge = ledger.Charge(placement.host, needs.cpu, needs.memory)
-    world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in chosen))
+    placement = Placement(host=host_name, epoch=max(epochs), addresses=given)
+    charge = ledger.Charge(placement.host, candidates.cost(needs))
+    world.ledger.reserve(vm.uid, placement.epoch, charge, tuple(placed.address for placed in given))
     if found is not None:
         log.warning("a guest whose record was lost is taken back", vm=f"{vm.namespace}/{vm.name}", host=host_name)
     return placement
@@ -163,29 +162,6 @@ async def _allocate(
     if made is not None:
         world.store.put(ALLOCATIONS, made)
     return made
-
-
-def _candidates(world: World) -> list[place.Candidate]:
-    return [_candidate(world, key.name, raw) for key, raw in world.store.all(HOSTS.plural)]
-
-
-def _candidate(world: World, name: str, raw: kube.Object) -> place.Candidate:
-    state = world.store.get(kube.Key(HOST_STATES.plural, resolve_instance.namespace(name), name))
-    try:
-        spec = objects.parsed(raw, host.HostSpec, host.HostStatus).spec
-        said = None if state is None else objects.status_of(state, host.HostStateStatus)
-    except objects.NotUnderstood:
-        return place.Candidate(name, 0, 0, refuses="not understood")
-    if "deletionTimestamp" in raw["metadata"] or spec.maintenance:
-        return place.Candidate(name, 0, 0, refuses="in maintenance")
-    if said is None or not world.heartbeats.fact(name).holds or not _hypervisor_answers(said):
-        return place.Candidate(name, 0, 0, refuses="not ready")
-    free = conclude_host.allocatable(spec, said.capacity)
-    return place.Candidate(name, free.cpu, quantities.to_bytes(free.memory) - world.ledger.memory_taken(name))
-
-
-def _hypervisor_answers(said: host.HostStateStatus) -> bool:
-    return any(one.type == "HypervisorReady" and one.status == "True" for one in said.conditions)
 
 
 def _epoch(vm: VirtualMachine) -> int:

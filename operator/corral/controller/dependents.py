@@ -21,6 +21,7 @@ from corral.controller.world import (
     POOLS,
     VMS,
     WAITING,
+    WAITING_IN,
     World,
     owner_of,
 )
@@ -85,6 +86,12 @@ def _block_at(world: World, address: str) -> Iterator[kube.Key]:
 def unplaced(world: World) -> Iterator[kube.Key]:
     """VirtualMachines that wait for a host, an image, a network, an address."""
     yield from (kube.key_of(VMS, vm) for vm in world.store.by(VMS.plural, WAITING, WAITING))
+
+
+def beside(world: World, namespace: str, *, all_of_them: bool) -> Iterator[kube.Key]:
+    """VirtualMachines that wait in this namespace: those that ask who else is where, or all of them."""
+    waiting = world.store.by(VMS.plural, WAITING_IN, namespace)
+    yield from (kube.key_of(VMS, vm) for vm in waiting if all_of_them or "placement" in vm["spec"])
 
 
 def guests_of(world: World, host: str) -> Iterator[kube.Key]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from corral import deadlines, kube
@@ -53,6 +53,11 @@ class Heartbeats:
         answering = {which[0] for which, beat in self._beats.items() if now - beat.seen < self._silent_after}
         changed, self._answering = answering ^ self._answering, answering
         return changed
+
+    @property
+    def answering(self) -> Set[str]:
+        """The hosts whose agent answers; another set after each look."""
+        return self._answering
 
     def fact(self, host: str) -> conditions.Fact:
         """AgentConnected of this host."""

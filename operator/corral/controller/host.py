@@ -37,8 +37,12 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
     if said.observed_generation >= 0 and not world.heartbeats.fact(one.name).holds:
         # Who has just spoken is heard at once, and not only when all are next asked.
         await agents.look(world, resolve_instance.namespace(one.name))
+    has_spoken = said.observed_generation >= 0
+    facts = said.facts if has_spoken else one.status.facts
     observed = conclude.Observed(
-        agent=world.heartbeats.fact(one.name), state=said if said.observed_generation >= 0 else None
+        agent=world.heartbeats.fact(one.name),
+        state=said if has_spoken else None,
+        allocated=world.candidates.allocated(one.name, facts.accelerator),
     )
     status, look_again = conclude.conclude(one, observed, world.clock())
     if status.orphans != one.status.orphans:

@@ -20,6 +20,8 @@ from corral.api import objects, v1alpha1
 from corral.controller import (
     agents,
     blocks,
+    candidates,
+    census,
     claim,
     cloud,
     cooling,
@@ -55,11 +57,13 @@ from corral.controller.world import (
     POOLS,
     VMS,
     WAITING,
+    WAITING_IN,
     World,
     block_host,
     host_of,
     owner_of,
     waits,
+    waits_in,
 )
 from corral.resolve import instance as resolve_instance
 
@@ -72,6 +76,9 @@ _COLLECTION_OF = {where.plural: where for where in COLLECTIONS}
 _EXPECTED = (kube.ApiUnavailable, kube.ApiConflict, kube.ApiRefused)
 _ASKED_EVERY = 2.0
 _NOT_KNOWN, _NOT_FOUND = 401, 404
+_STIRRED_EVERY = 0.5
+"""Seconds between two looks for those who wait for others to come or go, or for room."""
+
 _ONE_BY_ONE = 0.05
 """Seconds in which what vanishes together is told of once."""
 
@@ -85,6 +92,7 @@ class Settings:
     metrics: str | None = None
     sweep_every: float = 600.0
     heartbeats_every: float = 10.0
+    allocated_every: float = 5.0
     silent_after: float = deadlines.AGENT_SILENT_AFTER
     roll_call_within: float = deadlines.ROLL_CALL
     block_idle_for: float = deadlines.BLOCK_IDLE
@@ -216,6 +224,8 @@ async def _serve(world: World, queue: queues.Queue[kube.Key], settings: Settings
             tasks.create_task(periodic.after_lists(listed, lambda where: _sweep_one(world, where))),
             tasks.create_task(queue.run()),
             tasks.create_task(periodic.every(settings.heartbeats_every, lambda: agents.look(world))),
+            tasks.create_task(periodic.every(_STIRRED_EVERY, lambda: _wake(world))),
+            tasks.create_task(periodic.every(settings.allocated_every, lambda: _count_anew(world))),
             tasks.create_task(periodic.every(settings.sweep_every, lambda: _sweep(world))),
         ]
         await watching.watch(
@@ -260,7 +270,18 @@ def make_world(
         known.index(plural, OWNER, owner_of)
     known.index(VMS.plural, HOST, host_of)
     known.index(VMS.plural, WAITING, waits)
+    known.index(VMS.plural, WAITING_IN, waits_in)
     known.index(BLOCKS.plural, HOST, block_host)
+    host_prefix = resolve_instance.namespace("")
+    book = ledger.Ledger(
+        known,
+        space,
+        machines=VMS.plural,
+        instances=INSTANCES.plural,
+        allocations=ALLOCATIONS.plural,
+        host_prefix=host_prefix,
+    )
+    beats = heartbeats.Heartbeats(silent_after)
     world = World(
         api=api,
         store=known,
@@ -268,18 +289,15 @@ def make_world(
         space=space,
         pools=pools.Pools(known, space, pools=POOLS.plural, blocks=BLOCKS.plural, now=now, idle_for=block_idle_for),
         cooling=cooling.Cooling(now),
-        ledger=ledger.Ledger(
-            known,
-            space,
-            machines=VMS.plural,
-            instances=INSTANCES.plural,
-            allocations=ALLOCATIONS.plural,
-            host_prefix=resolve_instance.namespace(""),
-        ),
-        orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=resolve_instance.namespace("")),
+        ledger=book,
+        orphans=orphans.Orphans(known, states=HOST_STATES.plural, host_prefix=host_prefix),
         roll_call=rollcall.RollCall(now, roll_call_within),
         guard=guard.Guard(),
-        heartbeats=heartbeats.Heartbeats(silent_after),
+        heartbeats=beats,
+        candidates=candidates.Candidates(
+            known, book, beats, hosts=HOSTS.plural, states=HOST_STATES.plural, host_prefix=host_prefix
+        ),
+        census=census.Census(known, book, machines=VMS.plural),
         clock=lambda: datetime.datetime.now(datetime.UTC),
     )
     known.listen(lambda key, old, new: _lost(world, key, old) if new is None and old is not None else None)
@@ -329,6 +347,22 @@ async def _settle(world: World, key: kube.Key) -> None:
     """What has no work of its own, and can only be gone: who uses it is told by its loss."""
     if world.store.is_doubtful(key):
         await world.current(_COLLECTION_OF[key.plural], key)
+
+
+async def _wake(world: World) -> None:
+    """Have those look again who wait for others to come or go, or for room."""
+    if world.candidates.has_more_room():
+        for key in dependents.unplaced(world):
+            world.tell(key, 0.0)
+    for namespace, for_all in world.census.stirred().items():
+        for key in dependents.beside(world, namespace, all_of_them=for_all):
+            world.tell(key, 0.0)
+
+
+async def _count_anew(world: World) -> None:
+    """Have Hosts tell what guests take of them."""
+    for name in world.candidates.untold():
+        world.tell(kube.Key(HOSTS.plural, "", name), 0.0)
 
 
 async def _sweep(world: World) -> None:

@@ -24,7 +24,7 @@ from corral.api.v1alpha1 import (
 )
 from corral.api.v1alpha1 import conditions as api_conditions
 from corral.conclude import conditions
-from corral.controller import cooling, guard, heartbeats, ledger, orphans, pools, rollcall
+from corral.controller import candidates, census, cooling, guard, heartbeats, ledger, orphans, pools, rollcall
 from corral.resolve import instance as resolve_instance
 
 VMS = kube.collection(virtualmachine.RESOURCE)
@@ -52,6 +52,9 @@ HOST = "host"
 WAITING = "waiting"
 """Index of VirtualMachines that wait for a host, an image, a network, an address: all under `WAITING`."""
 
+WAITING_IN = "waiting-in"
+"""Index of the same VirtualMachines by their namespace."""
+
 
 def owner_of(obj: Mapping[str, Any]) -> str | None:
     """The VirtualMachine that an Instance or an IPAllocation says it stands for, as `namespace/name`."""
@@ -76,6 +79,12 @@ def block_host(block: Mapping[str, Any]) -> str | None:
     return str(block["spec"]["host"])
 
 
+def waits_in(vm: Mapping[str, Any]) -> str | None:
+    """The namespace of a VirtualMachine that is not scheduled."""
+    namespace: str = vm["metadata"]["namespace"]
+    return namespace if waits(vm) else None
+
+
 class _Conditions(schema.Observed):
     """What every status of ours has."""
 
@@ -97,6 +106,8 @@ class World:
     roll_call: rollcall.RollCall
     guard: guard.Guard
     heartbeats: heartbeats.Heartbeats
+    candidates: candidates.Candidates
+    census: census.Census
     clock: Callable[[], datetime.datetime]
     tell: Callable[[kube.Key, float], None] = field(default=lambda _key, _after: None)
     user_data: set[str] = field(default_factory=set)

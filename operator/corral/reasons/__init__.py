@@ -113,6 +113,7 @@ _CATALOGUE = (
         "kubectl apply --server-side -f crds/",
         final=True,
     ),
+    Reason("NoHostMatches", "No host is as the VirtualMachine's placement asks", Actor.TENANT, _VM),
     Reason(
         "GuestKeepsStopping",
         "The guest stops soon after each start; it is started again with growing pauses",

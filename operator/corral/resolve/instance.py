@@ -52,6 +52,7 @@ def instance_spec(
         epoch=placement.epoch,
         cpu=needs.cpu,
         memory=needs.memory,
+        overcommit=needs.overcommit,
         machine_type=needs.machine_type,
         disks=tuple(_disk(disk, disk_slots[disk.name], disks.get(disk.name)) for disk in needs.disks),
         seed_slot=_SEED_SLOT,

@@ -69,6 +69,7 @@ class Requirements:
     disks: tuple[DiskNeed, ...]
     interfaces: tuple[InterfaceNeed, ...]
     firmware: virtualmachine.Firmware = "BIOS"
+    overcommit: virtualmachineclass.Overcommit = virtualmachineclass.USUAL
 
 
 def requirements(
@@ -92,7 +93,7 @@ def requirements(
         interfaces.append(need)
     whole = -(-size.memory // quantities.MIB) * quantities.MIB
     firmware = _firmware(size, disks[0].image)
-    return Requirements(size.cpu, whole, size.machine_type, disks, tuple(interfaces), firmware)
+    return Requirements(size.cpu, whole, size.machine_type, disks, tuple(interfaces), firmware, size.overcommit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class _Size:
     memory: int
     machine_type: str
     firmware: virtualmachine.Firmware | None
+    overcommit: virtualmachineclass.Overcommit = virtualmachineclass.USUAL
 
 
 def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> _Size | Unmet:
@@ -113,7 +115,7 @@ def _size(spec: virtualmachine.VirtualMachineSpec, lookup: Lookup) -> _Size | Un
     found = lookup.vm_class(spec.class_ref.name)
     if found is None:
         return Unmet("ClassNotFound", f"There is no VirtualMachineClass {spec.class_ref.name}: see spec.classRef")
-    return _Size(found.cpu, quantities.to_bytes(found.memory), found.machine_type, found.firmware)
+    return _Size(found.cpu, quantities.to_bytes(found.memory), found.machine_type, found.firmware, found.overcommit)
 
 
 def _firmware(size: _Size, root: image.ImageSpec | None) -> virtualmachine.Firmware:

@@ -13,6 +13,7 @@ from .said import NAMES, NOW, message, raw, told
 
 ANSWERING = conditions.true("AgentConnected", "Answering")
 SILENT = conditions.unknown("AgentConnected", "AgentSilent")
+TAKEN = host.Allocated(guests=2, virtual_cpus=3, cpu=1, memory="1Gi")
 
 
 def a_host(before: host.HostStatus | None = None, **spec: Any) -> conclude.Host:
@@ -32,34 +33,37 @@ WELL = says(conditions.true("HypervisorReady", "HypervisorAnswers"))
 
 
 def test_a_host_is_ready_when_its_agent_and_its_hypervisor_answer() -> None:
-    status, look_again = conclude.conclude(a_host(reserved={"memory": "1Gi"}), conclude.Observed(ANSWERING, WELL), NOW)
+    status, look_again = conclude.conclude(
+        a_host(reserved={"memory": "1Gi"}), conclude.Observed(ANSWERING, WELL, TAKEN), NOW
+    )
     assert told(status.conditions) == {
         "AgentConnected": ("True", "Answering"),
         "HypervisorReady": ("True", "HypervisorAnswers"),
         "Ready": ("True", "Usable"),
     }
     assert (status.capacity.memory, status.allocatable.memory, status.allocatable.cpu) == ("8Gi", "7Gi", 4)
+    assert status.allocated == TAKEN
     assert look_again is None
 
 
 def test_of_a_host_that_nobody_heard_of_nothing_is_known() -> None:
     agent = conditions.unknown("AgentConnected", "AgentNotSeen")
-    status, _ = conclude.conclude(a_host(), conclude.Observed(agent, None), NOW)
+    status, _ = conclude.conclude(a_host(), conclude.Observed(agent, None, TAKEN), NOW)
     assert told(status.conditions)["Ready"] == ("Unknown", "AgentNotSeen")
     assert status.capacity == host.Resources()
     assert status.allocatable.memory == "0"
 
 
 def test_a_silent_agent_leaves_what_it_said_and_names_its_host() -> None:
-    known, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, WELL), NOW)
-    status, _ = conclude.conclude(a_host(known), conclude.Observed(SILENT, None), NOW)
+    known, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, WELL, TAKEN), NOW)
+    status, _ = conclude.conclude(a_host(known), conclude.Observed(SILENT, None, TAKEN), NOW)
     assert (status.capacity, status.facts) == (known.capacity, known.facts)
     assert message(status.conditions, "Ready").endswith("Next: read the agent's log on host h1")
 
 
 def test_what_the_hypervisor_said_is_told_with_one_next_command() -> None:
     broken = says(conditions.false("HypervisorReady", "HypervisorUnavailable", "The socket refuses"))
-    status, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, broken), NOW)
+    status, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, broken, TAKEN), NOW)
     text = message(status.conditions, "Ready")
     assert text == "The socket refuses. Next: read the agent's log on host h1"
 
@@ -67,7 +71,7 @@ def test_what_the_hypervisor_said_is_told_with_one_next_command() -> None:
 def test_a_newer_agent_may_know_reasons_that_we_do_not() -> None:
     newer = WELL.conditions[0].model_copy(update={"status": "False", "reason": "MoonInTheWay", "message": "Dark."})
     state = WELL.model_copy(update={"conditions": (newer,)})
-    status, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, state), NOW)
+    status, _ = conclude.conclude(a_host(), conclude.Observed(ANSWERING, state, TAKEN), NOW)
     assert told(status.conditions)["Ready"] == ("False", "ReasonNotKnown")
 
 

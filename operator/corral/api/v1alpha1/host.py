@@ -53,6 +53,22 @@ class Resources(schema.Observed):
     """Memory, as a quantity of bytes."""
 
 
+class Allocated(schema.Observed):
+    """What guests take of a host: those that are there and those that are on their way, whether they run or not."""
+
+    guests: Annotated[int, pydantic.Field(ge=0)] = 0
+    """How many guests."""
+
+    virtual_cpus: Annotated[int, pydantic.Field(ge=0)] = 0
+    """Virtual CPUs that they have."""
+
+    cpu: Annotated[int, pydantic.Field(ge=0)] = 0
+    """CPUs that they are charged with, rounded up: what is charged for a virtual CPU is said by its class."""
+
+    memory: schema.Quantity = "0"
+    """Memory that they are charged with, with what the hypervisor needs for each."""
+
+
 class Facts(schema.Observed):
     """What the agent found on its machine."""
 
@@ -78,6 +94,9 @@ class HostStatus(schema.Observed):
     allocatable: Resources = Resources()
     """What guests can have of it."""
 
+    allocated: Allocated = Allocated()
+    """What guests take of it; told some seconds late."""
+
     facts: Facts = Facts()
     """What the agent found."""
 
@@ -98,6 +117,9 @@ HOST = schema.Resource(
             schema.Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
             schema.Column("CPU", ".status.allocatable.cpu", "integer"),
             schema.Column("Memory", ".status.allocatable.memory"),
+            schema.Column("Allocated", ".status.allocated.memory"),
+            schema.Column("Guests", ".status.allocated.guests", "integer"),
+            schema.Column("Zone", r".metadata.labels.topology\.kubernetes\.io/zone"),
             schema.Column("Accelerator", ".status.facts.accelerator"),
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
             schema.Column("Hypervisor", ".status.facts.hypervisor", priority=1),

@@ -10,6 +10,7 @@ from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
 from corral.api.v1alpha1.references import MAP_BY_NAME, Owner
 from corral.api.v1alpha1.virtualmachine import CPUs, Firmware, RunStrategy
+from corral.api.v1alpha1.virtualmachineclass import USUAL, Overcommit
 
 FINALIZER = "corral.dev/instance"
 """Held by the agent's word: it goes when nothing of the guest is left on the host."""
@@ -125,6 +126,9 @@ class InstanceSpec(schema.Model):
 
     memory: Annotated[int, pydantic.Field(ge=2**20, le=2**46, multiple_of=2**20)]
     """Memory in bytes, a multiple of 1 MiB."""
+
+    overcommit: Overcommit = USUAL
+    """What of cpu and memory the host is charged with; the guest has all of it."""
 
     machine_type: Annotated[str, pydantic.Field(min_length=1, max_length=63, pattern=r"^[0-9A-Za-z_.-]+$")]
     """The machine that the guest sees."""

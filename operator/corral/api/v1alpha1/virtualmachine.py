@@ -9,6 +9,7 @@ import pydantic
 
 from corral.api import schema
 from corral.api.v1alpha1.conditions import Conditions
+from corral.api.v1alpha1.placement import PlacementRules
 from corral.api.v1alpha1.references import MAP_BY_NAME, ClassRef, ImageRef, NetworkRef
 
 CPUs = Annotated[int, pydantic.Field(ge=1, le=256)]
@@ -228,6 +229,10 @@ class VirtualMachineSpec(schema.Model):
 
     ssh_authorized_keys: Annotated[tuple[schema.SshKey, ...], pydantic.Field(max_length=32)] = ()
     """Public SSH keys for the image's default user."""
+
+    placement: PlacementRules | None = None
+    """Which hosts the guest may be on. A change moves no guest: it counts when the guest is placed anew, and a guest
+    keeps its host, also while it is halted."""
 
     run_strategy: RunStrategy = "Always"
     """Always: the guest runs, and is started again when it stops. Halted: it is off, and keeps disks and addresses."""

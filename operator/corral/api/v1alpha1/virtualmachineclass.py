@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+import pydantic
 
 from corral.api import schema
 from corral.api.v1alpha1.virtualmachine import LARGEST_MEMORY, SMALLEST_MEMORY, CPUs, Firmware
+
+
+class Overcommit(schema.Model):
+    """How much more is promised to guests than their hosts have. It is counted when a host is chosen; no guest sees it.
+
+    CPU is shared, and whoever gets less of it is slower: most guests idle most of the time, and KubeVirt promises ten
+    virtual CPUs a CPU. Memory is not shared: who needs what is not there is killed.
+    """
+
+    cpu: Annotated[int, pydantic.Field(ge=1, le=256)] = 8
+    """How many virtual CPUs share a CPU of the host."""
+
+    memory_percent: Annotated[int, pydantic.Field(ge=100, le=400)] = 100
+    """How much memory guests are promised, in percent of what the host keeps for them. Above 100 guests may be killed
+    for want of it."""
+
+
+USUAL = Overcommit()
+"""What holds where nobody says otherwise."""
 
 
 class VirtualMachineClassSpec(schema.Model):
@@ -16,6 +37,9 @@ class VirtualMachineClassSpec(schema.Model):
 
     memory: schema.Quantity
     """How much memory, such as 512Mi or 4Gi."""
+
+    overcommit: Overcommit = USUAL
+    """How much more is promised to guests of this class than their hosts have."""
 
     machine_type: Literal["pc"] = "pc"
     """The machine that the guest sees; the version that a guest first starts with stays with it for life."""
