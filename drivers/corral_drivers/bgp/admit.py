@@ -26,6 +26,9 @@ def check(speaker: Speaker) -> None:
         raise _invalid(f"neighbors: one is named twice in {', '.join(names)}")
     for neighbor in speaker.neighbors:
         _neighbor(neighbor)
+        if neighbor.asn == speaker.asn:
+            # What another host of the same AS tells has no path either, and would be told on.
+            raise _invalid(f"neighbor {neighbor.name}: it has the host's own AS {speaker.asn}")
     # RFC 4271, 4.2: a hold time is none or at least three seconds.
     if not 1 <= speaker.keepalive <= speaker.hold <= 65535 or speaker.hold < 3:
         raise _invalid(

@@ -25,6 +25,7 @@ from corral.agent.kept import Kept
 from corral.agent.rooms import Rooms
 from corral.api import objects
 from corral.api.v1alpha1 import host, instance
+from corral.conclude import fabric
 from corral.conclude import hoststate as conclude
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
@@ -48,11 +49,15 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone."""
+    """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone.
+
+    `fabric` tells how the host stands with its fabric, None where it speaks no BGP.
+    """
 
     rooms: Rooms
     fetches: Fetches
     kept: Kept
+    fabric: Callable[[], fabric.Found | None] = lambda: None
 
 
 class HostStates:
@@ -127,6 +132,7 @@ class HostStates:
             unfinished=tuple(self._machine.fetches.unfinished()),
             orphans=orphans,
             fault=faults[0] if faults else None,
+            fabric=self._machine.fabric(),
         )
 
     async def _orphans(self, faults: list[errors.DriverError]) -> dict[str, conclude.Orphaned] | None:

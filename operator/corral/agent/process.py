@@ -21,6 +21,7 @@ import structlog
 import corral
 from corral import history, kube, metrics, periodic, queue, scrape, store, watching
 from corral.agent import desired, events, measured, rooms, userdata
+from corral.agent.fabric import Calls, Fabric
 from corral.agent.fetches import Fetches
 from corral.agent.guest import Guests
 from corral.agent.host import HOST_STATES, HostStates, Identity, Machine, MarksDiffer, tell_marks
@@ -117,7 +118,7 @@ async def _serve(
     made = measured.rooms(build(state.hypervisor.driver, place), counted)
     try:
         marks = await asyncio.to_thread(_marks, state, pathlib.Path(settings.state_dir))
-        agent = _Agent(api, settings, made, marks, kept, counted)
+        agent = _Agent(api, settings, made, marks, kept, counted, state)
         try:
             await agent.run(stop)
         finally:
@@ -146,6 +147,7 @@ class _Agent:
         marks: desired.Host,
         kept: Kept,
         counted: metrics.Metrics,
+        state: host.HostStateSpec,
     ) -> None:
         clock = Clock(time.monotonic, lambda: datetime.datetime.now(datetime.UTC))
         known = store.Store()
@@ -176,7 +178,14 @@ class _Agent:
         )
         self._instances = Instances(api, known, guests, kept, settings.host, clock)
         identity = Identity(settings.host, corral.version())
-        machine = Machine(made, self.fetches, kept)
+        calls = Calls(
+            tell=lambda: self._queue.add(report),
+            put_back=lambda room: counted.drift.labels(room).inc(),
+            clock=clock.monotonic,
+        )
+        self._fabric = Fabric(made.bgp, state, kept, calls)
+        known.listen(self._fabric.took)
+        machine = Machine(made, self.fetches, kept, lambda: self._fabric.report)
         self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)
@@ -194,6 +203,7 @@ class _Agent:
                 tasks.create_task(periodic.every(self._settings.sweep_every, self._sync.sweep)),
                 tasks.create_task(periodic.after_lists(self._listed, self._sweep_after)),
                 tasks.create_task(self._join(stop)),
+                tasks.create_task(self._fabric.keep()),
             ]
             if self._settings.look_every > 0:
                 background.append(tasks.create_task(periodic.every(self._settings.look_every, self._look)))
@@ -251,6 +261,7 @@ class _Agent:
 
     async def _look(self) -> None:
         self._sync.look()
+        self._fabric.wake()
 
     async def _sweep_after(self, where: kube.Collection) -> None:
         # A host has one HostState, and asks for it before it believes that it is gone.

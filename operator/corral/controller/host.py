@@ -81,7 +81,7 @@ def has_answered(world: World, name: str, asked: str) -> bool:
 async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
     """Namespace, RoleBinding and HostState of the host; made in this order, so that the last one shows that all are."""
     namespace = resolve_instance.namespace(one.name)
-    spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor).wire()
+    spec = host.HostStateSpec(cloud=cloud, host=one.uid, hypervisor=one.spec.hypervisor, bgp=one.spec.bgp).wire()
     state = await world.current(HOST_STATES, kube.Key(HOST_STATES.plural, namespace, one.name))
     if state is not None:
         spec |= _marks(state, cloud)

@@ -118,6 +118,7 @@ end
         ({"neighbors": (Neighbor("up1\n"),)}, "no interface has such a name"),
         ({"neighbors": (Neighbor(address="fe80::1"),)}, "link-local"),
         ({"neighbors": (Neighbor("up1", asn=-1),)}, "asn -1"),
+        ({"neighbors": (Neighbor("up1", asn=4200000011),)}, "own AS"),
         ({"keepalive": 10, "hold": 9}, "timers"),
         ({"keepalive": 1, "hold": 2}, "timers"),
     ],
