@@ -59,7 +59,8 @@ class BgpTimers(schema.Model):
 
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
-            rule="self.hold >= self.keepalive",
+            # The rule is also asked of the default, which is empty.
+            rule="!has(self.hold) || !has(self.keepalive) || self.hold >= self.keepalive",
             message="spec.bgp.timers.hold is below keepalive: give at least three times keepalive",
             field_path=".hold",
         ),
