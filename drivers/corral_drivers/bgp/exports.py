@@ -34,6 +34,16 @@ def carrier(speaker: Speaker, address: str) -> str | None:
     return str(network) if is_exported(speaker, str(network)) else None
 
 
+def strays(speaker: Speaker, announced: Iterable[str], routed: Iterable[str]) -> frozenset[str]:
+    """What is announced and should not be: no rule lets it out, or it is neither the host's own nor `routed` here."""
+    own = {*speaker.blocks, *routed}
+    return frozenset(
+        prefix
+        for prefix in announced
+        if not is_exported(speaker, prefix) or (prefix not in own and prefix.split("/")[0] not in speaker.addresses)
+    )
+
+
 def _holds(prefixes: Iterable[str], network: Network) -> bool:
     outers = (ipaddress.ip_network(prefix) for prefix in prefixes)
     return any(

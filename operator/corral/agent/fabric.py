@@ -17,13 +17,14 @@ import structlog
 from corral import kube
 from corral.agent.host import HOST_STATES
 from corral.agent.kept import Kept, NotKept
+from corral.agent.rooms import Rooms
 from corral.agent.settle import Account, settle
 from corral.api import objects
 from corral.api.v1alpha1 import host
 from corral.conclude import fabric as conclude
 from corral.conclude.instance import Room
 from corral_drivers import errors
-from corral_drivers.bgp import exports, model, plan, port
+from corral_drivers.bgp import exports, model, plan
 
 QUICK, RETRY, SLOW = 2.0, 5.0, 30.0
 """Seconds between two looks: while a session is missing, where FRR does not answer, and where nothing is to be done."""
@@ -46,8 +47,9 @@ class Calls:
 class Fabric:
     """The BGP room of one host. `state` is what the host was known to be at the process's start."""
 
-    def __init__(self, bgp: port.Bgp, state: host.HostStateSpec, kept: Kept, calls: Calls) -> None:
-        self._bgp = bgp
+    def __init__(self, made: Rooms, state: host.HostStateSpec, kept: Kept, calls: Calls) -> None:
+        self._bgp = made.bgp
+        self._routing = made.routing
         self._state = state
         self._kept = kept
         self._calls = calls
@@ -55,6 +57,7 @@ class Fabric:
         self._held: host.HostStateSpec | None = None
         self._told_at = float("-inf")
         self._speaker: model.Speaker | None = None
+        self._suspects = frozenset[str]()
         self.report = None if state.bgp is None else conclude.UNSEEN
         """What is told; None where the host speaks no BGP."""
 
@@ -94,7 +97,9 @@ class Fabric:
             await self._fall_silent()
             return SLOW
         room = await self._converge(state)
-        found = conclude.Found(room, await self._sessions() if room.holds else None)
+        sessions = await self._sessions() if room.holds else None
+        speaker = self._speaker
+        found = conclude.Found(room, sessions, await self._strays(speaker) if sessions and speaker else ())
         self._tell(found)
         if room.retry:
             return RETRY
@@ -149,9 +154,20 @@ class Fabric:
             log.warning("the sessions could not be looked at", cause=error.cause.value, why=error.message)
             return None
 
+    async def _strays(self, speaker: model.Speaker) -> tuple[str, ...]:
+        """What was announced and should not be at two looks in a row: a guest comes or goes while it is looked."""
+        try:
+            announced = await self._bgp.announced()
+            routed = {route.prefix for route in (await self._routing.observe()).routes}
+        except errors.DriverError as error:
+            log.warning("what is announced could not be looked at", cause=error.cause.value, why=error.message)
+            return ()
+        suspects, self._suspects = self._suspects, exports.strays(speaker, announced, routed)
+        return tuple(sorted(suspects & self._suspects))
+
     def _tell(self, found: conclude.Found) -> None:
         before, now = self.report, self._calls.clock()
-        is_news = before is None or found.room != before.room or _news(found, before)
+        is_news = before is None or (found.room, found.strays) != (before.room, before.strays) or _news(found, before)
         is_time = before != found and now >= self._told_at + TOLD_EVERY
         if not is_news and not is_time:
             return

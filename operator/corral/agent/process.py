@@ -183,7 +183,7 @@ class _Agent:
             put_back=lambda room: counted.drift.labels(room).inc(),
             clock=clock.monotonic,
         )
-        self._fabric = Fabric(made.bgp, state, kept, calls)
+        self._fabric = Fabric(made, state, kept, calls)
         known.listen(self._fabric.took)
         machine = Machine(made, self.fetches, kept, lambda: self._fabric.report)
         self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)

@@ -13,15 +13,20 @@ from corral.conclude.instance import Room
 from corral_drivers.bgp import model as bgp
 
 READY = "FabricReady"
+_MOST_STRAYS = 8
 _JITTER = 2  # seconds by which a daemon's own account of a session's begin may differ between two looks
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What became of the room, None before the first look; all sessions, None where they could not be asked for."""
+    """What became of the room, None before the first look; all sessions, None where they could not be asked for.
+
+    `strays` are prefixes that are announced and should not be.
+    """
 
     room: Room | None
     sessions: tuple[bgp.Session, ...] | None
+    strays: tuple[str, ...] = ()
 
 
 UNSEEN = Found(None, None)
@@ -37,6 +42,9 @@ def fact(found: Found, before: Iterable[Condition]) -> conditions.Fact:
         return conditions.false(READY, found.room.reason, found.room.detail)
     sessions = found.sessions or ()
     down = [one.neighbor for one in sessions if not one.is_established]
+    if found.strays:
+        some = ", ".join(found.strays[:_MOST_STRAYS])
+        return conditions.true(READY, "AnnouncedTooMuch", f"Announced and not on the host: {len(found.strays)}, {some}")
     if not down and sessions:
         return conditions.true(READY, "FabricConnected")
     detail = f"{len(sessions) - len(down)} of {len(sessions)} BGP sessions are established, not with {', '.join(down)}"

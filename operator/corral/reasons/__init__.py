@@ -132,6 +132,12 @@ _CATALOGUE = (
     Reason("AgentSilent", "The host's agent has not answered for a while; guests run on", Actor.OPERATOR, _AGENT_LOG),
     Reason("HypervisorUnavailable", "The host's hypervisor does not answer", Actor.OPERATOR, _AGENT_LOG),
     Reason("NeighborsMissing", "Not every neighbor is told the host's addresses", Actor.OPERATOR, _SESSIONS),
+    Reason(
+        "AnnouncedTooMuch",
+        "The host announces addresses that are not on it",
+        Actor.OPERATOR,
+        "on host {host}, systemctl kill --signal=SIGKILL frr, which reads the kernel's routes anew and loses none",
+    ),
     Reason("FabricUnreachable", "No neighbor is told the host's addresses", Actor.OPERATOR, _SESSIONS),
     Reason(
         "FrrUnavailable",

@@ -14,6 +14,9 @@ from corral_drivers import errors
 from corral_drivers.bgp import lines, simulated
 from corral_drivers.bgp.model import Cause
 from corral_drivers.bgp.plan import Configure
+from corral_drivers.link import simulated as link
+from corral_drivers.routing import model as routing
+from corral_drivers.routing import plan as routing_plan
 
 from . import simulated_host
 
@@ -48,7 +51,7 @@ class Agent:
             put_back=machine.put_back.append,
             clock=lambda: machine.now,
         )
-        self.fabric = fabric.Fabric(machine.rooms().bgp, spec, self.kept, calls)
+        self.fabric = fabric.Fabric(machine.rooms(), spec, self.kept, calls)
 
     def hears(self, spec: host.HostStateSpec) -> None:
         """The store takes in a HostState."""
@@ -77,10 +80,36 @@ async def test_what_the_host_state_says_is_announced_and_told_once(
     assert await agent.fabric.announces("10.77.0.200") is True
     assert await agent.fabric.announces("10.77.0.201") is False
     assert await agent.fabric.announces("192.0.2.1") is False
+    machine.bgp.kernel = lambda: ("10.77.0.0/26",)
     for _ in range(3):
         await agent.fabric.look()
     assert len(agent.reports) == 1
     assert machine.put_back == []
+
+
+async def test_what_is_announced_and_is_not_here_is_told_at_the_second_look(
+    tmp_path: pathlib.Path, machine: simulated_host.Host
+) -> None:
+    agent = Agent(tmp_path, machine, state())
+    await agent.fabric.look()
+    await agent.fabric.look()
+    # The kernel's route of 10.77.0.200 is not the routing room's.
+    fact = conclude.fact(agent.reports[-1] or conclude.UNSEEN, ())
+    assert (fact.status, fact.reason, "10.77.0.200/32" in fact.detail) == ("True", "AnnouncedTooMuch", True)
+    machine.bgp.kernel = lambda: ("10.77.0.0/26",)
+    await agent.fabric.look()
+    assert conclude.fact(agent.reports[-1] or conclude.UNSEEN, ()).reason == "FabricConnected"
+    assert len(agent.reports) == 3
+
+
+async def test_a_guest_that_is_here_is_no_stray(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+    machine.links.put("tap0", link.Interface(7, "", 1500, ""))
+    made = machine.rooms()
+    await made.routing.apply(routing_plan.SetRoute(routing.Route("10.77.0.200/32", "tap0")))
+    agent = Agent(tmp_path, machine, state())
+    for _ in range(3):
+        await agent.fabric.look()
+    assert len(agent.reports) == 1
 
 
 async def test_it_looks_often_until_every_session_is_there(
@@ -98,10 +127,13 @@ async def test_it_looks_often_until_every_session_is_there(
 async def test_numbers_of_prefixes_are_told_once_a_minute(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
     routes = ["10.77.0.0/26"]
     machine.bgp.kernel = lambda: routes
+    machine.links.put("tap0", link.Interface(7, "", 1500, ""))
+    guests = machine.rooms().routing
     agent = Agent(tmp_path, machine, state())
     await agent.fabric.look()
     for number in range(70, 100):
         routes.append(f"10.77.0.{number}/32")
+        await guests.apply(routing_plan.SetRoute(routing.Route(routes[-1], "tap0")))
         machine.now += 5
         await agent.fabric.look()
     assert len(agent.reports) == 3

@@ -65,6 +65,13 @@ def test_the_carrier_of_an_address_is_its_block_or_itself() -> None:
     }
 
 
+def test_what_is_announced_and_not_here_is_a_stray() -> None:
+    speaker = SPEAKERS["unnumbered"]
+    announced = {"10.77.0.0/26", "100.87.0.11/32", "10.77.0.200/32", "10.77.0.201/32", "10.77.0.5/32", "0.0.0.0/0"}
+    routed = {"10.77.0.200/32", "10.77.0.5/32"}
+    assert exports.strays(speaker, announced, routed) == {"10.77.0.201/32", "10.77.0.5/32", "0.0.0.0/0"}
+
+
 def test_a_text_is_read_without_what_says_nothing_of_routing() -> None:
     text = """Building configuration...
 

@@ -29,6 +29,11 @@ def well(*sessions: Session) -> fabric.Found:
         (well(UP1, UP2), ("True", "FabricConnected"), ""),
         (well(UP1, Session("up2", "Active")), ("True", "NeighborsMissing"), "1 of 2 BGP sessions are established, not"),
         (well(Session("up1", "Idle"), Session("up2", "Active")), ("False", "FabricUnreachable"), "with up1, up2"),
+        (
+            fabric.Found(rooms.HOLDS, (UP1,), ("10.7.0.1/32",)),
+            ("True", "AnnouncedTooMuch"),
+            "not on the host: 1, 10.7.0.1/32",
+        ),
         (well(), ("False", "FabricUnreachable"), ""),
         (fabric.Found(rooms.HOLDS, None), ("False", "FabricUnreachable"), ""),
         (fabric.UNSEEN, ("Unknown", "Provisioning"), ""),
