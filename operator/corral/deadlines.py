@@ -10,6 +10,7 @@ DEADLINES: dict[str, float] = {
     "NetworkReady": 60.0,
     "PowerStateSynced": 120.0,
     "HypervisorReady": 60.0,
+    "FabricReady": 60.0,
     "Fetchable": 1800.0,
     "PoolsFound": 60.0,
     "Exclusive": 60.0,

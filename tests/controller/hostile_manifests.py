@@ -76,6 +76,14 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
         "dnsServers": ["10.0.0.53"],
         "searchDomains": ["shop.example"],
     }
+    bgp = {
+        "asn": 4200000011,
+        "addresses": ["100.87.0.11", "fd87::11"],
+        "neighbors": [{"interface": "up1"}, {"address": "192.0.2.1", "asn": 64512}],
+        "timers": {"keepalive": 3, "hold": 9},
+        "bfd": True,
+        "takeOver": False,
+    }
     nic = {
         "name": "eth0",
         "mac": "02:00:00:00:00:01",
@@ -122,13 +130,16 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
     near = {"affinity": {"required": [term]}, "hostSelector": selector}
     return {
         "Cloud": ({"deletionGuard": {"sharePercent": 100, "floor": 1_000_000, "windowSeconds": 600, "release": "x"}},),
-        "Host": ({"hypervisor": {"driver": "simulated"}, "reserved": {"memory": "1Gi"}, "maintenance": True},),
+        "Host": (
+            {"hypervisor": {"driver": "simulated"}, "reserved": {"memory": "1Gi"}, "maintenance": True, "bgp": bgp},
+        ),
         "HostState": (
             {
                 "cloud": "c",
                 "host": "h",
                 "hypervisor": {"driver": "simulated"},
                 "rollCall": "1",
+                "bgp": bgp,
                 "blocks": ["10.99.203.0/26"],
                 "pools": ["10.99.203.0/24"],
             },

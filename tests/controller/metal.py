@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from corral.agent import rooms
 from corral_drivers import errors
+from corral_drivers.bgp import port as bgp_port
+from corral_drivers.bgp import simulated as bgp
 from corral_drivers.hypervisor import model as hypervisor_model
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
@@ -38,6 +40,7 @@ class Metal:
     seeds: seed.World = field(default_factory=seed.World)
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
+    bgp: bgp.World = field(default_factory=bgp.World)
     task: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     pids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -70,6 +73,7 @@ class Metal:
             seed.Simulated(seed_port.Settings(f"{folder}/seeds"), world=self.seeds, fail_at=fail),
             link.Simulated(link_port.Settings(*marks), world=self.links, fail_at=fail),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=fail),
+            bgp.Simulated(bgp_port.Settings(*marks), world=self.bgp, fail_at=fail),
         )
 
     @property

@@ -30,7 +30,7 @@ _FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "
 """The audit events (docs.python.org/3/library/audit_events.html) of what changes files, and of what may."""
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_ASKS = ("observe", "owners", "facts", "capacity", "watch")
+_ASKS = ("observe", "owners", "facts", "capacity", "watch", "sessions", "announced")
 """How the methods of a room begin that change nothing."""
 
 

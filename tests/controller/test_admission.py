@@ -361,6 +361,53 @@ async def test_a_pool_that_is_refused(api: kube.Kube, case: str) -> None:
     assert [part for part in says if part not in message] == [], message
 
 
+BGP: dict[str, Any] = {"asn": 64513, "addresses": ["100.87.0.11"], "neighbors": [{"interface": "up1"}]}
+BGP_REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "asn 0": ({"asn": 0}, ["spec.bgp.asn", "greater than or equal to 1"]),
+    "asn of nobody": ({"asn": 4294967295}, ["spec.bgp.asn", "less than or equal to 4294967294"]),
+    "no address": ({"addresses": []}, ["spec.bgp.addresses", "at least 1 items"]),
+    "prefix": ({"addresses": ["100.87.0.11/32"]}, ["spec.bgp.addresses are IP addresses as 100.87.0.11"]),
+    "not shortest": ({"addresses": ["100.87.0.11", "fd87:0::11"]}, ["in their shortest form"]),
+    "loopback": ({"addresses": ["127.0.0.1"]}, ["neither loopback nor link-local"]),
+    "no IPv4": ({"addresses": ["fd87::11"]}, ["has no IPv4 address: add one, the first is the router id"]),
+    "address twice": ({"addresses": ["100.87.0.11", "100.87.0.11"]}, ["names an address twice: remove one"]),
+    "no neighbor": ({"neighbors": []}, ["spec.bgp.neighbors", "at least 1 items"]),
+    "neither": ({"neighbors": [{"asn": 64512}]}, ["by its interface or by its address: give one of them"]),
+    "both": ({"neighbors": [{"interface": "up1", "address": "192.0.2.1"}]}, ["give one of them"]),
+    "no interface": ({"neighbors": [{"interface": "up1 bfd"}]}, ["spec.bgp.neighbors[0].interface", "should match"]),
+    "link-local": ({"neighbors": [{"address": "fe80::1"}]}, ["for a link-local one give the interface instead"]),
+    "interface twice": (
+        {"neighbors": [{"interface": "up1"}, {"interface": "up1", "asn": 64512}]},
+        ["names an interface or an address twice: remove one"],
+    ),
+    "address of two": (
+        {"neighbors": [{"address": "192.0.2.1"}, {"address": "192.0.2.1", "asn": 64512}]},
+        ["names an interface or an address twice: remove one"],
+    ),
+    "own AS": ({"neighbors": [{"interface": "up1", "asn": 64513}]}, ["give each host an AS of its own"]),
+    "timers": ({"timers": {"keepalive": 10, "hold": 9}}, ["spec.bgp.timers.hold is below keepalive"]),
+    "hold": ({"timers": {"keepalive": 1, "hold": 2}}, ["spec.bgp.timers.hold", "greater than or equal to 3"]),
+}
+
+
+@pytest.mark.parametrize("case", BGP_REFUSED)
+async def test_bgp_that_is_refused(api: kube.Kube, case: str) -> None:
+    changes, says = BGP_REFUSED[case]
+    message = await refused(api, "Host", manifest("Host", bgp=BGP | changes))
+    assert [part for part in says if part not in message] == [], message
+
+
+async def test_bgp_that_is_accepted_has_its_defaults(api: kube.Kube) -> None:
+    neighbors = [{"interface": "eno1.100"}, {"address": "2001:db8::1", "asn": 64512}, {"address": "192.0.2.1"}]
+    answer = await api.create(KINDS["Host"], manifest("Host", bgp=BGP | {"neighbors": neighbors}))
+    assert answer["spec"]["bgp"] == BGP | {
+        "neighbors": neighbors,
+        "timers": {"keepalive": 3, "hold": 9},
+        "bfd": False,
+        "takeOver": False,
+    }
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "network without pools": ("Network", {"poolRefs": []}, ["spec.poolRefs", "at least 1 items"]),
     "network mtu": ("ClusterNetwork", {"mtu": 1279}, ["spec.mtu", "greater than or equal to 1280"]),

@@ -26,6 +26,7 @@ from corral.agent.kept import Kept, NotKept
 from corral.agent.rooms import Rooms
 from corral.api import objects
 from corral.api.v1alpha1 import host, instance
+from corral.conclude import fabric
 from corral.conclude import hoststate as conclude
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
@@ -51,7 +52,8 @@ class Identity:
 class Machine:
     """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone.
 
-    And what it has for all its guests together: `blocks`.
+    And what it has for all its guests together: `blocks`, and how it stands with its `fabric`, None where it speaks no
+    BGP.
     """
 
     rooms: Rooms
@@ -59,6 +61,7 @@ class Machine:
     kept: Kept
     blocks: Blocks
     marks: host.Marks
+    fabric: Callable[[], fabric.Found | None] = lambda: None
 
 
 class HostStates:
@@ -149,6 +152,7 @@ class HostStates:
             unfinished=tuple(self._machine.fetches.unfinished()),
             orphans=orphans,
             fault=faults[0] if faults else None,
+            fabric=self._machine.fabric(),
         )
 
     async def _orphans(self, faults: list[errors.DriverError]) -> dict[str, conclude.Orphaned] | None:

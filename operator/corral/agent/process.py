@@ -22,6 +22,7 @@ import corral
 from corral import history, kube, metrics, periodic, queue, scrape, store, watching
 from corral.agent import desired, events, measured, rooms, userdata
 from corral.agent.blocks import Blocks
+from corral.agent.fabric import Calls, Fabric
 from corral.agent.fetches import Fetches
 from corral.agent.guest import Guests
 from corral.agent.host import HOST_STATES, HostStates, Identity, Machine, MarksDiffer, tell_marks
@@ -179,8 +180,16 @@ class _Agent:
         )
         self._instances = Instances(api, known, guests, kept, settings.host, clock)
         identity = Identity(settings.host, corral.version())
+        calls = Calls(
+            tell=lambda: self._queue.add(report),
+            put_back=lambda room: counted.drift.labels(room).inc(),
+            clock=clock.monotonic,
+        )
+        self._fabric = Fabric(made, state, kept, calls)
+        known.listen(self._fabric.took)
         self._blocks = Blocks(made.routing, known, counted.drift.labels("routing").inc)
-        machine = Machine(made, self.fetches, kept, self._blocks, host.Marks(cloud=state.cloud, host=state.host))
+        marked = host.Marks(cloud=state.cloud, host=state.host)
+        machine = Machine(made, self.fetches, kept, self._blocks, marked, lambda: self._fabric.report)
         self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)
@@ -198,6 +207,7 @@ class _Agent:
                 tasks.create_task(periodic.every(self._settings.sweep_every, self._sync.sweep)),
                 tasks.create_task(periodic.after_lists(self._listed, self._sweep_after)),
                 tasks.create_task(self._join(stop)),
+                tasks.create_task(self._fabric.keep()),
             ]
             if self._settings.look_every > 0:
                 background.append(tasks.create_task(periodic.every(self._settings.look_every, self._look)))
@@ -256,6 +266,7 @@ class _Agent:
 
     async def _look(self) -> None:
         self._sync.look()
+        self._fabric.wake()
 
     async def _sweep_after(self, where: kube.Collection) -> None:
         # A host has one HostState, and asks for it before it believes that it is gone.

@@ -7,6 +7,9 @@ from importlib import metadata
 from typing import Any
 
 from corral.agent import desired
+from corral_drivers.bgp import port as bgp_port
+from corral_drivers.bgp import simulated as simulated_bgp
+from corral_drivers.bgp.frr import driver as frr
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
@@ -36,7 +39,7 @@ class NoSuchDriver(LookupError):  # noqa: N818 - reads as what it says
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What a host has for its guests, in the order in which a guest needs it, the last first."""
+    """What a host has for its guests, in the order in which a guest needs it, the last first, and its own `bgp`."""
 
     hypervisor: hypervisor_port.Hypervisor
     images: image_port.Images
@@ -44,6 +47,7 @@ class Rooms:
     seeds: seed_port.Seeds
     links: link_port.Links
     routing: routing_port.Routing
+    bgp: bgp_port.Bgp
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def build(driver: str, place: Place) -> Rooms:
     seeds = seed_port.Settings(f"{place.folder}/seeds")
     links = link_port.Settings(place.cloud, place.host, desired.GATEWAY)
     routing = routing_port.Settings()
+    bgp = bgp_port.Settings(place.cloud, place.host)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,
@@ -75,6 +80,7 @@ def build(driver: str, place: Place) -> Rooms:
             simulated_seed.Simulated(seeds),
             simulated_link.Simulated(links),
             simulated_routing.Simulated(routing),
+            simulated_bgp.Simulated(bgp),
         )
     return Rooms(
         hypervisor,
@@ -83,6 +89,7 @@ def build(driver: str, place: Place) -> Rooms:
         nocloud.NoCloud(seeds),
         tap.Taps(links),
         kernel.Kernel(routing),
+        frr.Frr(bgp),
     )
 
 

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 
 from corral_drivers import errors
+from corral_drivers.bgp import model as bgp
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -51,6 +52,14 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         routing.Cause.INTERFACE_MISSING: "RoutingFailed",
         routing.Cause.PREFIX_TAKEN: "PrefixTaken",
         routing.Cause.FAILED: "RoutingFailed",
+    },
+    bgp.Cause: {
+        bgp.Cause.NOT_RUNNING: "FrrUnavailable",
+        bgp.Cause.NOT_ANSWERING: "FrrUnavailable",
+        bgp.Cause.FOREIGN: "FrrForeign",
+        bgp.Cause.UNSUPPORTED: "FrrUnsupported",
+        bgp.Cause.INVALID: "FrrRefuses",
+        bgp.Cause.FAILED: "FrrRefuses",
     },
     hypervisor.Cause: {
         hypervisor.Cause.CONNECTION_LOST: "HypervisorUnavailable",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from corral.api import objects, quantities
 from corral.api.v1alpha1 import host
-from corral.conclude import conditions
+from corral.conclude import conditions, fabric
 
 _MOST_MEMORY = 2**63 - 1
 """Bytes: what a host says of itself may be nonsense."""
@@ -31,9 +31,12 @@ class Observed:
 
 def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[host.HostStatus, float | None]:
     """The status, and in how many seconds time alone would change it (None: never)."""
-    summary, look_again = conditions.summarized(
-        (observed.agent, _hypervisor(observed)), one.status.conditions, ready="Usable", now=now
-    )
+    facts: tuple[conditions.Fact, ...] = (observed.agent, _said(observed, "HypervisorReady", "AgentNotSeen"))
+    if one.spec.bgp is not None:
+        # An agent that has spoken, and not of this yet, has not taken it up.
+        unsaid = "AgentNotSeen" if observed.state is None else "Provisioning"
+        facts = (*facts, _said(observed, fabric.READY, unsaid))
+    summary, look_again = conditions.summarized(facts, one.status.conditions, ready="Usable", now=now)
     capacity = one.status.capacity if observed.state is None else observed.state.capacity
     status = host.HostStatus(
         observed_generation=one.generation,
@@ -42,6 +45,7 @@ def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[hos
         allocated=observed.allocated,
         facts=one.status.facts if observed.state is None else observed.state.facts,
         orphans=one.status.orphans if observed.state is None else observed.state.orphan_count,
+        bgp=None if one.spec.bgp is None else one.status.bgp if observed.state is None else observed.state.bgp,
         conditions=conditions.written(
             summary,
             one.status.conditions,
@@ -59,9 +63,9 @@ def allocatable(spec: host.HostSpec, capacity: host.Resources) -> host.Resources
     return host.Resources(cpu=capacity.cpu, memory=quantities.from_bytes(min(max(memory, 0), _MOST_MEMORY)))
 
 
-def _hypervisor(observed: Observed) -> conditions.Fact:
+def _said(observed: Observed, kind: str, unsaid: str) -> conditions.Fact:
     if observed.state is not None:
         for condition in observed.state.conditions:
-            if condition.type == "HypervisorReady":
+            if condition.type == kind:
                 return conditions.repeated(condition)
-    return conditions.unknown("HypervisorReady", "AgentNotSeen")
+    return conditions.unknown(kind, unsaid)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from corral.api import quantities
 from corral.api.v1alpha1 import host, virtualmachine
-from corral.conclude import causes, conditions
+from corral.conclude import causes, conditions, fabric
 from corral_drivers import errors
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
@@ -44,6 +44,8 @@ class Found:
     unfinished: tuple[tuple[image.Image, errors.DriverError | None], ...]
     orphans: Mapping[str, Orphaned] | None
     fault: errors.DriverError | None
+    fabric: fabric.Found | None = None
+    """None where the host speaks no BGP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,9 @@ def conclude(found: Found, asked: Asked, before: host.HostStateStatus, now: date
         images=before.images if found.held is None else tuple(_images(found.held, found.unfinished)),
         orphans=before.orphans if found.orphans is None else tuple(_orphans(found.orphans)),
         orphan_count=before.orphan_count if found.orphans is None else len(found.orphans),
+        bgp=None if found.fabric is None else fabric.status(found.fabric, before.bgp),
         conditions=conditions.written(
-            (fact,),
+            (fact,) if found.fabric is None else (fact, fabric.fact(found.fabric, before.conditions)),
             before.conditions,
             generation=asked.generation,
             now=now,

@@ -89,6 +89,7 @@ async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
         cloud=cloud,
         host=one.uid,
         hypervisor=one.spec.hypervisor,
+        bgp=one.spec.bgp,
         blocks=blocks.of_host(world, one.name),
         pools=blocks.of_pools(world),
     ).wire()

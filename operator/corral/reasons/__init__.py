@@ -44,6 +44,7 @@ _IMAGES = "kubectl get clusterimages.corral.dev,images.corral.dev -n {namespace}
 _HOST = "kubectl get hosts.corral.dev -o wide"
 _ALLOCATIONS = "kubectl get ipallocations.corral.dev"
 _AGENT_LOG = "read the agent's log on host {host}"
+_SESSIONS = "on host {host}, vtysh -c 'show bgp summary'"
 
 _CATALOGUE = (
     # It holds.
@@ -57,6 +58,7 @@ _CATALOGUE = (
     Reason("AsWanted", "The guest's power state is as its spec says"),
     Reason("Answering", "The agent answers"),
     Reason("HypervisorAnswers", "The hypervisor answers"),
+    Reason("FabricConnected", "Every neighbor is told the host's addresses"),
     Reason("Usable", "It can be used"),
     Reason("Healthy", "The controller works, and holds nothing back"),
     # It is on its way.
@@ -137,6 +139,34 @@ _CATALOGUE = (
     ),
     Reason("AgentSilent", "The host's agent has not answered for a while; guests run on", Actor.OPERATOR, _AGENT_LOG),
     Reason("HypervisorUnavailable", "The host's hypervisor does not answer", Actor.OPERATOR, _AGENT_LOG),
+    Reason("NeighborsMissing", "Not every neighbor is told the host's addresses", Actor.OPERATOR, _SESSIONS),
+    Reason(
+        "AnnouncedTooMuch",
+        "The host announces addresses that are not on it",
+        Actor.OPERATOR,
+        "on host {host}, systemctl kill --signal=SIGKILL frr, which reads the kernel's routes anew and loses none",
+    ),
+    Reason("FabricUnreachable", "No neighbor is told the host's addresses", Actor.OPERATOR, _SESSIONS),
+    Reason(
+        "FrrUnavailable",
+        "The host's routing daemons do not answer",
+        Actor.OPERATOR,
+        "on host {host}, install frr, set bgpd=yes in /etc/frr/daemons, and systemctl restart frr",
+    ),
+    Reason(
+        "FrrForeign",
+        "FRR's configuration on the host is not Corral's, and is left as it is",
+        Actor.OPERATOR,
+        "clear it on host {host}, or set spec.bgp.takeOver of the Host, which replaces it",
+        final=True,
+    ),
+    Reason(
+        "FrrUnsupported",
+        "The host's FRR runs with other defaults than Corral counts on",
+        Actor.OPERATOR,
+        "on host {host}, take frr_profile out of /etc/frr/daemons, and systemctl restart frr",
+    ),
+    Reason("FrrRefuses", "FRR does not take its configuration", Actor.CORRAL, _AGENT_LOG),
     Reason("HostOutOfMemory", "The host can't hold the guest's memory", Actor.OPERATOR, _HOST),
     Reason("HostDiskFull", "The host's disk is full", Actor.OPERATOR, _HOST),
     Reason("HostUnsupported", "The host can't run such a guest", Actor.OPERATOR, _HOST, final=True),

@@ -67,9 +67,9 @@ def machine(broken: str) -> Conclude:
     return conclude
 
 
-def a_host(observed: conclude_host.Observed) -> Conclude:
+def a_host(observed: conclude_host.Observed, **spec: object) -> Conclude:
     def conclude(before: Status | None, seconds: float) -> tuple[Status, float | None]:
-        one = objects.parsed(raw({}, before, namespace=""), host.HostSpec, host.HostStatus)
+        one = objects.parsed(raw(spec, before, namespace=""), host.HostSpec, host.HostStatus)
         return conclude_host.conclude(one, observed, after(seconds))
 
     return conclude
@@ -100,6 +100,10 @@ def a_cloud(before: Status | None, seconds: float) -> tuple[Status, float | None
 SILENT_HYPERVISOR = host.HostStateStatus(
     conditions=(was("HypervisorReady", "False").model_copy(update={"reason": "HypervisorUnavailable"}),)
 )
+ALONE = host.HostStateStatus(
+    conditions=(was("HypervisorReady", "True"), was("FabricReady", "False").model_copy(update={"reason": "FrrRefuses"}))
+)
+BGP = {"asn": 64512, "addresses": ["100.87.0.11"], "neighbors": [{"interface": "up1"}]}
 ROWS: Mapping[str, tuple[Conclude, ...]] = {
     **{kind: (machine(kind),) for kind in ORDER},
     "AgentConnected": (
@@ -109,6 +113,16 @@ ROWS: Mapping[str, tuple[Conclude, ...]] = {
     "HypervisorReady": (
         a_host(conclude_host.Observed(conditions.true("AgentConnected", "Answering"), SILENT_HYPERVISOR)),
         a_host(conclude_host.Observed(conditions.true("AgentConnected", "Answering"), None)),
+    ),
+    "FabricReady": (
+        a_host(conclude_host.Observed(conditions.true("AgentConnected", "Answering"), ALONE), bgp=BGP),
+        a_host(
+            conclude_host.Observed(
+                conditions.true("AgentConnected", "Answering"),
+                host.HostStateStatus(conditions=(was("HypervisorReady", "True"),)),
+            ),
+            bgp=BGP,
+        ),
     ),
     "Fetchable": (an_image,),
     "PoolsFound": (a_network,),

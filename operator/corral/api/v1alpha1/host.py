@@ -7,6 +7,7 @@ from typing import Annotated
 import pydantic
 
 from corral.api import schema
+from corral.api.v1alpha1.bgp import Bgp, BgpStatus
 from corral.api.v1alpha1.conditions import Conditions
 from corral.api.v1alpha1.virtualmachine import PlacedAddress
 
@@ -41,6 +42,9 @@ class HostSpec(schema.Model):
 
     maintenance: bool = False
     """True: no new guest is placed here. The guests that are here stay."""
+
+    bgp: Bgp | None = None
+    """BGP with the fabric; without it the host announces nothing, and its FRR, if it has one, is not touched."""
 
 
 class Resources(schema.Observed):
@@ -103,8 +107,12 @@ class HostStatus(schema.Observed):
     orphans: Annotated[int, pydantic.Field(ge=0)] = 0
     """How many VirtualMachines there are of which something is on the machine, and no Instance says so."""
 
+    bgp: BgpStatus | None = None
+    """How it stands with the fabric, where spec.bgp says that the host speaks BGP."""
+
     conditions: Conditions = ()
-    """Ready: guests can be placed here. AgentConnected: its agent answers. Stalled: somebody must act."""
+    """Ready: guests can be placed here. AgentConnected: its agent answers. FabricReady: with spec.bgp, at least one
+    neighbor is told the host's addresses. Stalled: somebody must act."""
 
 
 HOST = schema.Resource(
@@ -124,6 +132,8 @@ HOST = schema.Resource(
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
             schema.Column("Hypervisor", ".status.facts.hypervisor", priority=1),
             schema.Column("Orphans", ".status.orphans", "integer", priority=1),
+            schema.Column("BGP", ".status.bgp.established", priority=1),
+            schema.Column("Fabric", '.status.conditions[?(@.type=="FabricReady")].reason', priority=1),
             schema.Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
         ),
         rules=(
@@ -162,6 +172,9 @@ class HostStateSpec(schema.Model):
 
     roll_call: Annotated[str, pydantic.Field(max_length=64)] = ""
     """Another value asks the agent to list its Instances, look at the machine, and report anew."""
+
+    bgp: Bgp | None = None
+    """BGP with the fabric, as the Host has it."""
 
 
 class Marks(schema.Observed):
@@ -234,8 +247,11 @@ class HostStateStatus(schema.Observed):
     orphan_count: Annotated[int, pydantic.Field(ge=0)] = 0
     """How many those are: the list has room for 512."""
 
+    bgp: BgpStatus | None = None
+    """How it stands with the fabric."""
+
     conditions: Conditions = ()
-    """HypervisorReady: the hypervisor answers."""
+    """HypervisorReady: the hypervisor answers. FabricReady: with spec.bgp, at least one session is established."""
 
 
 HOST_STATE = schema.Resource(
@@ -248,6 +264,7 @@ HOST_STATE = schema.Resource(
             schema.Column("Hypervisor", '.status.conditions[?(@.type=="HypervisorReady")].status'),
             schema.Column("Version", ".status.facts.hypervisor"),
             schema.Column("Orphans", ".status.orphanCount", "integer"),
+            schema.Column("BGP", ".status.bgp.established", priority=1),
             schema.Column("Age", ".metadata.creationTimestamp", "date"),
         ),
     ),

@@ -1,0 +1,1 @@
+"""FRRouting: zebra and bgpd, spoken to on their own sockets (https://docs.frrouting.org)."""
