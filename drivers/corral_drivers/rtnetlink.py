@@ -66,10 +66,13 @@ class Flag(enum.IntFlag):
 
 
 class Socket:
-    """One conversation with the kernel. Every refusal is an OSError with the kernel's number and words."""
+    """One conversation with the kernel. Every refusal is an OSError with the kernel's number and words.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    `protocol` is another family of netlink's than rtnetlink, of the same form of messages.
+    """
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
         self._interrupted = False
         for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
@@ -138,11 +141,17 @@ class Watch:
     which is the event loop's, until it is closed. Raises OSError.
     """
 
-    def __init__(self, groups: Group, heard: Callable[[int, bytes], None], missed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        groups: int,
+        heard: Callable[[int, bytes], None],
+        missed: Callable[[], None],
+        protocol: int = socket.NETLINK_ROUTE,
+    ) -> None:
         self._heard = heard
         self._missed = missed
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         try:
             _widen(self._socket)
             self._socket.bind((0, groups))
