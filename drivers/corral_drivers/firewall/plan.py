@@ -73,6 +73,7 @@ def plan(shared: Shared, taps: Iterable[Tap], observed: Observed, *, keep: Colle
     ids = elements.numbered(elements.names(shared, desired), observed.names)
     want = elements.of_names(ids) | elements.of_taps(shared, desired, ids) | elements.of_shared(shared, desired, ids)
     want |= _kept(observed.elements, keep, {str(number) for number in ids.values()})
+    want = _one_a_key(want)
     found = _steps(want, observed)
     is_limited = any(tap.network or tap.groups or tap.nat for tap in desired)
     if _takes(found) or (is_limited and not observed.judged):
@@ -94,6 +95,11 @@ def plan_guest(shared: Shared, taps: Iterable[Tap], observed: Observed) -> Plan:
     if _takes(found):
         found += (Sever(shared, desired, _gone(want, mine)),)
     return Plan(found)
+
+
+def _one_a_key(want: frozenset[Element]) -> frozenset[Element]:
+    """A map has one element a key: where two taps claim an address, one has it, always the same."""
+    return frozenset({(one.of, one.key): one for one in sorted(want, reverse=True)}.values())
 
 
 def _steps(want: frozenset[Element], observed: Observed) -> tuple[Step, ...]:

@@ -17,6 +17,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import TypeVar
@@ -50,6 +51,7 @@ class Nft:
         self._picture: RuleSet | None = None
         self._laid = False
         self._judged = False
+        self._writer = 0
 
     async def observe(self, owner: str | None = None) -> Observed:
         return await self._run(self._observe, owner)
@@ -69,15 +71,15 @@ class Nft:
                 await self._run(self._sever, step)
 
     async def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        table, own = self._settings.table.encode(), os.getpid()
+        table = self._settings.table.encode()
         touched = False
 
         def heard(kind: int, body: bytes) -> None:
             # A transaction is told change by change, and at its end whose it was.
             nonlocal touched
             if kind == netfilter.NEW_GENERATION:
-                _, process = netfilter.generation(body)
-                if touched and process != own:
+                _, task = netfilter.generation(body)
+                if touched and task != self._writer:
                     changed()
                 touched = False
             elif not touched:
@@ -195,6 +197,9 @@ class Nft:
     def _opened(self) -> tuple[library.Library, library.Library]:
         """One to write with, one to read with: in the thread, because they belong to its network namespace."""
         if self._libraries is None:
+            # What the kernel calls the process of a generation is the thread. In a container with pids of its own this
+            # is another number: then our own steps are heard as well, and a look finds that nothing is to do.
+            self._writer = threading.get_native_id()
             self._libraries = library.Library(), library.Library(json=True)
         return self._libraries
 

@@ -24,7 +24,7 @@ GET_FLOWS, DELETE_FLOW = _CONNTRACK | 1, _CONNTRACK | 2
 _HEADER = struct.Struct("=BBH")
 """nfgenmsg: family, version, resource."""
 
-_GENERATION, _PROCESS = 1, 2
+_GENERATION, _TASK = 1, 2
 _TABLE = 1
 """The attribute with the table's name, of every message about one (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, …)."""
 
@@ -43,9 +43,9 @@ def generation_asked() -> bytes:
 
 
 def generation(body: bytes) -> tuple[int, int]:
-    """Of NEW_GENERATION: the number of the generation, and the process that made it."""
+    """Of NEW_GENERATION: the number of the generation, and the thread that made it."""
     found = rtnetlink.attributes(body, _HEADER.size)
-    return _big(found.get(_GENERATION, b"")), _big(found.get(_PROCESS, b""))
+    return _big(found.get(_GENERATION, b"")), _big(found.get(_TASK, b""))
 
 
 def is_of(kind: int, body: bytes, table: bytes) -> bool:
