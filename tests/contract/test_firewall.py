@@ -327,13 +327,13 @@ async def test_it_tells_of_what_others_change_and_not_of_its_own_steps(ground: G
         replace(ONE, nat=("100.87.000.1",)),
         replace(ONE, network="a b"),
     ],
-    ids=lambda tap: repr(tap),
+    ids=repr,
 )
 async def test_what_is_not_canonical_is_rejected_and_nothing_is_changed(ground: Ground, wrong: Tap) -> None:
     firewall = ground.driver()
     await converge(firewall, Shared(), OTHER)
     before = await firewall.observe()
-    with pytest.raises((errors.Rejected, ValueError)):
+    with pytest.raises(errors.Rejected):
         await converge(firewall, Shared(), wrong, OTHER)
     assert await firewall.observe() == before
 
@@ -384,9 +384,8 @@ async def test_the_sum_of_the_rules_is_the_same_at_every_look(network: PrivateNe
     assert isinstance(firewall, driver.Nft)
     sums = set[str]()
     for _ in range(5):
-        network_shared = RICH
         await firewall.apply(plan.Lay(()))
-        await converge(firewall, network_shared, IN_WEB)
+        await converge(firewall, RICH, IN_WEB)
         assert (await firewall.observe()).laid
         sums.add(parse.fingerprint(await firewall._run(firewall._listed)))
     assert len(sums) == 1

@@ -40,7 +40,8 @@ class Traces:
     """What is on a host of all guests, or of one: how tests compare states.
 
     `domains` and `running` are uuids as libvirt tells them, `processes` pids of QEMU, `links`, `routes` and
-    `neighbours` iproute2's own lines, `files` paths below the agent's folder without the image cache.
+    `neighbours` iproute2's own lines, `filters` those of `nft` that say whose a tap is, `files` paths below the
+    agent's folder without the image cache.
     """
 
     domains: frozenset[str] = frozenset()
@@ -49,6 +50,7 @@ class Traces:
     links: frozenset[str] = frozenset()
     routes: frozenset[str] = frozenset()
     neighbours: frozenset[str] = frozenset()
+    filters: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
 
 
@@ -214,6 +216,7 @@ class Cloud:
             links=_lines(self.on_host("ip", "-brief", "link")),
             routes=_lines(self.on_host("ip", "route", "show", "table", "main")),
             neighbours=_lines(self.on_host("ip", "neighbour", "show", "nud", "permanent")),
+            filters=frozenset(line for line in _lines(self.on_host("nft", "list", "ruleset")) if "ct count" in line),
             files=frozenset(str(here / name) for here, names in kept for name in names if here.name != "images"),
         )
         return found if guest is None else _only(found, guest)

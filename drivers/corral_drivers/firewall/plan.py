@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from corral_drivers import steps
+from corral_drivers import errors, steps
 from corral_drivers.firewall import elements, sets
-from corral_drivers.firewall.model import Element, Observed, Shared, Tap
+from corral_drivers.firewall.model import Cause, Element, Observed, Shared, Tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,16 @@ def plan(shared: Shared, taps: Iterable[Tap], observed: Observed, *, keep: Colle
     what let them in is gone: the other way round they would begin again.
     """
     desired = tuple(sorted(taps))
-    ids = elements.numbered(elements.names(shared, desired), observed.names)
-    want = elements.of_names(ids) | elements.of_taps(shared, desired, ids) | elements.of_shared(shared, desired, ids)
+    with _rightly_asked():
+        ids = elements.numbered(elements.names(shared, desired), observed.names)
+        want = elements.of_taps(shared, desired, ids) | elements.of_shared(shared, desired, ids)
+    want |= elements.of_names(ids)
     want |= _kept(observed.elements, keep, {str(number) for number in ids.values()})
     want = _one_a_key(want)
     found = _steps(want, observed)
-    is_limited = any(tap.network or tap.groups or tap.nat for tap in desired)
-    if _takes(found) or (is_limited and not observed.judged):
-        found += (Sever(shared, desired, _gone(want, observed), everything=True),)
+    gone, limited = _gone(want, observed), _limited(desired, want, observed)
+    if (_takes(found) and (gone or limited)) or (limited and not observed.judged):
+        found += (Sever(shared, desired, gone, everything=True),)
     return Plan(found)
 
 
@@ -89,12 +92,23 @@ def plan_guest(shared: Shared, taps: Iterable[Tap], observed: Observed) -> Plan:
     desired = tuple(sorted(taps))
     ids = elements.numbered(elements.names_of_taps(shared, desired), observed.names)
     new = {name: number for name, number in ids.items() if name not in observed.names}
-    want = elements.of_taps(shared, desired, ids)
+    with _rightly_asked():
+        want = elements.of_taps(shared, desired, ids)
     mine = replace(observed, elements=frozenset(one for one in observed.elements if sets.interface(one)), laid=True)
     found = _steps(want | elements.of_names(new), mine)
-    if _takes(found):
-        found += (Sever(shared, desired, _gone(want, mine)),)
+    gone = _gone(want, mine)
+    if _takes(found) and (gone or _limited(desired, want, mine)):
+        found += (Sever(shared, desired, gone),)
     return Plan(found)
+
+
+@contextlib.contextmanager
+def _rightly_asked() -> Iterator[None]:
+    """What can't be read as an address or a prefix is refused, as by who writes it."""
+    try:
+        yield
+    except ValueError as error:
+        raise errors.Rejected(Cause.FAILED, f"plan the rules: {error}") from error
 
 
 def _one_a_key(want: frozenset[Element]) -> frozenset[Element]:
@@ -120,6 +134,12 @@ def _takes(found: tuple[Step, ...]) -> bool:
         for step in found
         if not isinstance(step, Sever)
     )
+
+
+def _limited(taps: Iterable[Tap], want: frozenset[Element], observed: Observed) -> bool:
+    """Whether any flow of theirs could be one that may not be."""
+    nat = any(one.of in {"nat4", "nat6"} for one in observed.elements - want)
+    return nat or any(tap.network or tap.groups or tap.nat for tap in taps)
 
 
 def _gone(want: frozenset[Element], observed: Observed) -> frozenset[str]:

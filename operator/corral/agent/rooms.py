@@ -7,6 +7,9 @@ from importlib import metadata
 from typing import Any
 
 from corral.agent import desired
+from corral_drivers.firewall import port as firewall_port
+from corral_drivers.firewall import simulated as simulated_firewall
+from corral_drivers.firewall.nft import driver as nft
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
@@ -44,6 +47,7 @@ class Rooms:
     seeds: seed_port.Seeds
     links: link_port.Links
     routing: routing_port.Routing
+    firewall: firewall_port.Firewall
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def build(driver: str, place: Place) -> Rooms:
     seeds = seed_port.Settings(f"{place.folder}/seeds")
     links = link_port.Settings(place.cloud, place.host, desired.GATEWAY)
     routing = routing_port.Settings()
+    firewall = firewall_port.Settings(place.cloud, place.host, desired.GATEWAY)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,
@@ -75,6 +80,7 @@ def build(driver: str, place: Place) -> Rooms:
             simulated_seed.Simulated(seeds),
             simulated_link.Simulated(links),
             simulated_routing.Simulated(routing),
+            simulated_firewall.Simulated(firewall),
         )
     return Rooms(
         hypervisor,
@@ -83,6 +89,7 @@ def build(driver: str, place: Place) -> Rooms:
         nocloud.NoCloud(seeds),
         tap.Taps(links),
         kernel.Kernel(routing),
+        nft.Nft(firewall),
     )
 
 

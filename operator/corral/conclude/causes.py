@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 
 from corral_drivers import errors
+from corral_drivers.firewall import model as firewall
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -51,6 +52,11 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         routing.Cause.INTERFACE_MISSING: "RoutingFailed",
         routing.Cause.PREFIX_TAKEN: "PrefixTaken",
         routing.Cause.FAILED: "RoutingFailed",
+    },
+    firewall.Cause: {
+        firewall.Cause.UNSUPPORTED: "HostUnsupported",
+        firewall.Cause.REFUSED: "FirewallFailed",
+        firewall.Cause.FAILED: "FirewallFailed",
     },
     hypervisor.Cause: {
         hypervisor.Cause.CONNECTION_LOST: "HypervisorUnavailable",

@@ -39,7 +39,7 @@ def made(host: Host) -> Observed:
     return applied(plan.plan(*host, Observed()), Observed())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts, hosts)
 def test_the_steps_lead_to_what_is_desired_and_then_none_is_left(desired: Host, former: Host) -> None:
     for before in (Observed(), made(former), replace(made(former), laid=False)):
@@ -49,7 +49,7 @@ def test_the_steps_lead_to_what_is_desired_and_then_none_is_left(desired: Host, 
         assert Counter(one.of for one in after.elements) == Counter(one.of for one in made(desired).elements)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts)
 def test_whatever_is_asked_for_is_as_the_kernel_shows_it_and_no_key_comes_twice(host: Host) -> None:
     elements = made(host).elements
@@ -57,7 +57,7 @@ def test_whatever_is_asked_for_is_as_the_kernel_shows_it_and_no_key_comes_twice(
     assert max(Counter((one.of, one.key) for one in elements).values(), default=1) == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts, hosts, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_is_irrelevant(desired: Host, former: Host, random: randoms.Random) -> None:
     shared, taps = desired
@@ -73,7 +73,7 @@ def test_the_order_of_the_input_is_irrelevant(desired: Host, former: Host, rando
     ]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts, hosts, st.sampled_from(["owner-1", "owner-2"]))
 def test_who_is_kept_loses_nothing(desired: Host, former: Host, kept: str) -> None:
     before, (shared, taps) = made(former), desired
@@ -84,7 +84,7 @@ def test_who_is_kept_loses_nothing(desired: Host, former: Host, kept: str) -> No
     assert not plan.plan(shared, others, after, keep=[kept])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts)
 def test_one_guest_after_the_other_comes_to_the_same_as_all_at_once(host: Host) -> None:
     shared, taps = host
@@ -101,7 +101,7 @@ def test_one_guest_after_the_other_comes_to_the_same_as_all_at_once(host: Host) 
             assert not [one for one in step.remove if one.of != "names"]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(hosts)
 def test_a_guest_that_goes_takes_nothing_of_another_with_it(host: Host) -> None:
     seen = made(host)
