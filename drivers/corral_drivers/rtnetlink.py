@@ -153,7 +153,7 @@ class Watch:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         try:
-            _widen(self._socket)
+            widen(self._socket)
             self._socket.bind((0, groups))
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket, self._read)
@@ -177,18 +177,19 @@ class Watch:
                     raise
                 self._missed()
                 continue
-            for kind, body in _messages(data):
+            for kind, body in messages(data):
                 self._heard(kind, body)
 
 
-def _widen(hearing: socket.socket) -> None:
+def widen(hearing: socket.socket) -> None:
     """As far as the machine's limit (`net.core.rmem_max`), and beyond where we may."""
     hearing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
     with contextlib.suppress(PermissionError):
         hearing.setsockopt(socket.SOL_SOCKET, _FORCE_BUFFER, _QUEUE)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The messages in what was received, each by its kind and without its nlmsghdr."""
     start = 0
     while start + HEADER.size <= len(data):
         length, kind, _, _, _ = HEADER.unpack_from(data, start)

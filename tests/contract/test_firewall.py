@@ -379,6 +379,23 @@ async def test_a_look_while_somebody_else_changes_other_tables_is_still_right(ne
 
 
 @pytest.mark.lab
+async def test_more_changes_by_others_than_the_kernel_keeps_for_us_hide_none_of_ours(network: PrivateNetwork) -> None:
+    firewall = network.driver()
+    await converge(firewall, RICH, IN_WEB)
+    numbers = ", ".join(map(str, range(20_000)))
+    for _ in range(2):
+        nft("add table inet somebody; add set inet somebody many { type mark; }")
+        network.lose(Element("sources4", (IN_WEB.interface, IN_WEB.mac, "10.77.0.5")))
+        text = f"add element inet somebody many {{ {numbers} }}\n"
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+        nft("delete table inet somebody")
+        (put_back, *_) = (await converge(firewall, RICH, IN_WEB)).steps
+        assert isinstance(put_back, plan.Change)
+        assert [one.of for one in put_back.add] == ["sources4"]
+    assert not await converge(firewall, RICH, IN_WEB)
+
+
+@pytest.mark.lab
 async def test_the_sum_of_the_rules_is_the_same_at_every_look(network: PrivateNetwork) -> None:
     firewall = network.driver()
     assert isinstance(firewall, driver.Nft)

@@ -128,9 +128,8 @@ def net() -> Iterator[Net]:
 @pytest.fixture(autouse=True)
 async def fresh(net: Net) -> None:
     """No flow of a guest is left from another test."""
-    await net.firewall.apply(
-        plan.Sever(Shared(), (), frozenset(address for tap in (A, B, C) for address in tap.addresses))
-    )
+    shut = tuple(replace(tap, groups=("nobody's",)) for tap in (A, B, C))
+    await net.firewall.apply(plan.Sever(Shared(), shut))
 
 
 WITNESS = """
@@ -426,7 +425,10 @@ async def test_members_of_a_group_that_lets_in_each_other_come_and_go(net: Net) 
     assert net.crossed(net.b, packets.tcp(B4, A4, 1102, 5432, SYN), net.a) is None
 
 
-async def test_a_rule_that_is_removed_ends_the_flows_that_it_let_in_and_no_others(net: Net) -> None:
+@pytest.mark.parametrize("egress", [None, (Rule(protocol=TCP, ports=(2000, 2000)),)], ids=["all out", "some out"])
+async def test_a_rule_that_is_removed_ends_the_flows_that_it_let_in_and_no_others(
+    net: Net, egress: tuple[Rule, ...] | None
+) -> None:
     def shake_hands(dport: int) -> None:
         assert net.crossed(net.outside, packets.tcp(WORLD, A4, 2000, dport, SYN), net.a)
         assert net.crossed(net.a, packets.tcp(A4, WORLD, dport, 2000, SYN | ACK), net.outside)
@@ -439,15 +441,26 @@ async def test_a_rule_that_is_removed_ends_the_flows_that_it_let_in_and_no_other
         return said is not None, heard is not None
 
     rules = [Rule(protocol=TCP, ports=(number, number)) for number in (80, 81)]
-    egress = Rule(protocol=TCP, ports=(2000, 2000))
-    await net.ask(groups(*rules, egress=(egress,)), IN_WEB)
+    await net.ask(groups(*rules, egress=egress), IN_WEB)
     for dport in (80, 81):
         shake_hands(dport)
         assert goes_on(dport) == (True, True)
-    await net.ask(groups(rules[0], egress=(egress,)), IN_WEB)
+    await net.ask(groups(rules[0], egress=egress), IN_WEB)
     assert goes_on(81) == (False, False)
     assert goes_on(80) == (True, True)
     assert goes_on(81) == (False, False)
+
+
+async def test_a_guest_inherits_no_flow_of_who_had_its_address(net: Net) -> None:
+    await net.ask(Shared(), A)
+    assert net.crossed(net.outside, packets.tcp(WORLD, A4, 2100, 82, SYN), net.a)
+    assert net.crossed(net.a, packets.tcp(A4, WORLD, 82, 2100, SYN | ACK), net.outside)
+    await net.ask(Shared())
+    for step in plan.plan_guest(groups(WEB), [IN_WEB], await net.firewall.observe(IN_WEB.owner)).steps:
+        await net.firewall.apply(step)
+    assert net.crossed(net.a, packets.tcp(A4, WORLD, 82, 2100, ACK | PSH, b"more", at=2), net.outside) is None
+    await net.ask(groups(WEB), IN_WEB)
+    assert net.crossed(net.outside, packets.tcp(WORLD, A4, 2100, 82, ACK, at=2), net.a) is None
 
 
 async def test_a_guests_tracked_connections_are_capped_and_its_neighbours_are_not(net: Net) -> None:

@@ -16,11 +16,10 @@ from corral_drivers.firewall.model import Flow, Group, Rule, Shared, Tap
 
 @dataclass(slots=True)
 class Court:
-    """Judges flows of `taps`, and ends all flows of addresses in `gone`."""
+    """Judges the flows of these taps."""
 
     shared: Shared
     taps: tuple[Tap, ...]
-    gone: frozenset[str]
     _by_address: Mapping[str, Tap] = field(init=False)
     _groups: Mapping[str, Group] = field(init=False)
     _reachable: dict[str, frozenset[str]] = field(init=False, default_factory=dict)
@@ -32,12 +31,10 @@ class Court:
     @property
     def addresses(self) -> frozenset[str]:
         """The addresses of which flows are to be judged; others' are none of its business."""
-        return self.gone | self._by_address.keys()
+        return frozenset(self._by_address)
 
     def ends(self, flow: Flow) -> bool:
         """Whether this flow may not go on."""
-        if not self.gone.isdisjoint((flow.source, flow.destination, flow.replies_from)):
-            return True
         sender, receiver = self._by_address.get(flow.source), self._by_address.get(flow.replies_from)
         if sender and not (self._may_send(sender, flow) and _is_seen_from(sender, flow)):
             return True

@@ -36,18 +36,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Sever:
-    """End the tracked flows that may not go on: of these taps what is not let through, of `gone` addresses all.
-
-    `everything`: these are all taps of the host.
-    """
+    """End the tracked flows of these taps that are not let through. `everything`: they are all taps of the host."""
 
     shared: Shared
     taps: tuple[Tap, ...]
-    gone: frozenset[str]
     everything: bool = False
 
     def __str__(self) -> str:
-        return f"end the flows of {len(self.taps)} taps that are not let through, and of {len(self.gone)} addresses all"
+        return f"end the flows of {len(self.taps)} taps that are not let through"
 
 
 Step = Lay | Change | Sever
@@ -57,11 +53,12 @@ Plan = steps.Plan[Step]
 
 _LETS_BY_BEING_THERE = frozenset(
     {
-        *("sources4", "sources6", "reach4", "reach6", "open_in", "open_out", "policies_in", "policies_out"),
+        *("reach4", "reach6", "open_in", "open_out", "policies_in", "policies_out"),
         *("members4", "members6", "remotes4", "remotes6", "grants", "nat4", "nat6"),
     }
 )
-_TAKES_BY_BEING_THERE = frozenset({"networks", "homes4", "homes6", "cloud4", "cloud6"})
+_TAKES_BY_BEING_THERE = frozenset({"networks", "cloud4", "cloud6", "policies_in", "policies_out"})
+"""Also of a new guest: its address may have been another's, whose flows the kernel still knows."""
 
 
 def plan(shared: Shared, taps: Iterable[Tap], observed: Observed, *, keep: Collection[str] = ()) -> Plan:
@@ -78,9 +75,8 @@ def plan(shared: Shared, taps: Iterable[Tap], observed: Observed, *, keep: Colle
     want |= _kept(observed.elements, keep, {str(number) for number in ids.values()})
     want = _one_a_key(want)
     found = _steps(want, observed)
-    gone, limited = _gone(want, observed), _limited(desired, want, observed)
-    if (_takes(found) and (gone or limited)) or (limited and not observed.judged):
-        found += (Sever(shared, desired, gone, everything=True),)
+    if _is_limited(desired, want, observed) and (_takes(found) or not observed.judged):
+        found += (Sever(shared, desired, everything=True),)
     return Plan(found)
 
 
@@ -96,9 +92,8 @@ def plan_guest(shared: Shared, taps: Iterable[Tap], observed: Observed) -> Plan:
         want = elements.of_taps(shared, desired, ids)
     mine = replace(observed, elements=frozenset(one for one in observed.elements if sets.interface(one)), laid=True)
     found = _steps(want | elements.of_names(new), mine)
-    gone = _gone(want, mine)
-    if _takes(found) and (gone or _limited(desired, want, mine)):
-        found += (Sever(shared, desired, gone),)
+    if _is_limited(desired, want, mine) and _takes(found):
+        found += (Sever(shared, desired),)
     return Plan(found)
 
 
@@ -136,16 +131,10 @@ def _takes(found: tuple[Step, ...]) -> bool:
     )
 
 
-def _limited(taps: Iterable[Tap], want: frozenset[Element], observed: Observed) -> bool:
+def _is_limited(taps: Collection[Tap], want: frozenset[Element], observed: Observed) -> bool:
     """Whether any flow of theirs could be one that may not be."""
     nat = any(one.of in {"nat4", "nat6"} for one in observed.elements - want)
-    return nat or any(tap.network or tap.groups or tap.nat for tap in taps)
-
-
-def _gone(want: frozenset[Element], observed: Observed) -> frozenset[str]:
-    """Addresses that some tap may not send from any more, though another one may."""
-    lost = observed.elements - want
-    return frozenset(one.key[2] for one in lost if one.of in {"sources4", "sources6"})
+    return any(nat or tap.network or tap.groups or tap.nat for tap in taps)
 
 
 def _kept(have: frozenset[Element], keep: Collection[str], desired: Collection[str]) -> set[Element]:

@@ -79,8 +79,8 @@ class Simulated:
                 if rules is None:
                     raise errors.Unavailable(Cause.REFUSED, f"{step}: there is no table; the rules are as before")
                 rules.change(remove, add)
-            case Sever(shared, taps, gone, everything):
-                court = flows.Court(shared, taps, gone)
+            case Sever(shared, taps, everything):
+                court = flows.Court(shared, taps)
                 self.world.flows -= {flow for flow in self.world.flows if court.ends(flow)}
                 self._judged |= everything
 

@@ -112,10 +112,10 @@ class Filter:
 
     async def _whole(self) -> None:
         seen = await self._firewall.observe()
-        wanted = _wanted(await self._known(laid=seen.laid))
-        there = {one.comment for one in seen.elements if one.of == "guests"}
-        taps = [tap for owner in wanted for tap in wanted[owner]]
-        for step in plan.plan(self._shared, taps, seen, keep=there - wanted.keys()).steps:
+        known = await self._known(laid=seen.laid)
+        # A thousand guests are a tenth of a second of work, in which the loop does other things.
+        wanted, todo = await asyncio.to_thread(_planned, self._shared, known, seen)
+        for step in todo.steps:
             await self._firewall.apply(step)
             if self._undoes(step, wanted):
                 log.warning("put back what was changed on the host", room="firewall", step=str(step))
@@ -141,6 +141,16 @@ class Filter:
         taps = {tap.interface for owner, some in wanted.items() if self._settled.get(owner) == some for tap in some}
         touched = {sets.interface(one) for one in (*step.remove, *step.add)}
         return self._is_laid and not touched.isdisjoint({"", *taps})
+
+
+def _planned(
+    shared: model.Shared, known: Iterable[kube.Object], seen: model.Observed
+) -> tuple[dict[str, tuple[model.Tap, ...]], plan.Plan]:
+    """The taps that are wanted, by owner, and what is to do; owners that nobody knows keep what they have."""
+    wanted = _wanted(known)
+    there = {one.comment for one in seen.elements if one.of == "guests"}
+    taps = [tap for owner in wanted for tap in wanted[owner]]
+    return wanted, plan.plan(shared, taps, seen, keep=there - wanted.keys())
 
 
 def _wanted(everyone: Iterable[kube.Object]) -> dict[str, tuple[model.Tap, ...]]:

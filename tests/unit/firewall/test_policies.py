@@ -68,7 +68,7 @@ def test_the_sets_let_through_what_the_rules_let_through(shared: Shared, groups:
     tap = Tap("ct0", "owner-1", "02:00:00:00:00:01", (OWN,), network, groups)
     (laid, *_) = plan.plan(shared, [tap], Observed()).steps
     assert isinstance(laid, plan.Lay)
-    kernel, court = Kernel(laid.elements), flows.Court(shared, (tap,), frozenset())
+    kernel, court = Kernel(laid.elements), flows.Court(shared, (tap,))
     for remote, protocol in itertools.product(strategies.ADDRESSES, (1, 6, 17, 47, 58)):
         near = kernel.reaches(remote)
         for word in range(5):

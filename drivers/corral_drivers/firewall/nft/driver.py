@@ -5,8 +5,9 @@ restarted process with no memory finds them by it, and in them whose each tap is
 `guests`), which number stands for which network, policy or grant (the comments in `names`), and what the rules looked
 like when we made them (the comment of number 0). Tables of other names are never read nor touched.
 
-What is in our tables is read once, and from then on followed: the kernel counts the generations of the rule set, so
-that a look costs one question while nobody else changes anything. The agent constructs the driver.
+What is in our tables is read once, and from then on followed: the kernel counts the generations of the rule set, and
+tells of each whose it was and what it changed. So a look costs one question until somebody else changes ours. The agent
+constructs the driver.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from corral_drivers import errors, rtnetlink
 from corral_drivers.firewall import flows, values
 from corral_drivers.firewall.model import Cause, Element, Observed
 from corral_drivers.firewall.nft import library, netfilter, parse, render
+from corral_drivers.firewall.nft.follower import Follower
 from corral_drivers.firewall.plan import Change, Lay, Sever, Step
 from corral_drivers.firewall.port import Settings
 from corral_drivers.firewall.ruleset import RuleSet
@@ -47,6 +49,7 @@ class Nft:
         # One thread: a transaction of ours never crosses another one, and libnftables wants it so.
         self._thread = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="corral-firewall")
         self._libraries: tuple[library.Library, library.Library] | None = None
+        self._follower: Follower | None = None
         self._generation: int | None = None
         self._picture: RuleSet | None = None
         self._laid = False
@@ -104,10 +107,11 @@ class Nft:
         return frozenset() if rules is None else rules.owners()
 
     def _look(self) -> RuleSet | None:
-        """What is in our tables; read anew where anybody changed any rules since."""
+        """What is in our tables; read anew where anybody else changed them since."""
         for _ in range(_LOOKS):
             before = _generation()
-            if before == self._generation:
+            if before == self._generation or self._is_untouched(before):
+                self._generation = before
                 return self._picture
             listing = self._listed()
             if before == _generation():
@@ -115,6 +119,14 @@ class Nft:
                 self._take(listing)
                 return self._picture
         raise errors.Unavailable(Cause.FAILED, "read the rules: they changed under every one of ten looks")
+
+    def _is_untouched(self, now: int) -> bool:
+        """Whether nobody but us changed our tables since they were read."""
+        if self._follower is None:
+            with _conversation("follow the rules"):
+                self._follower = Follower(self._settings.table)
+            return False
+        return self._generation is not None and self._follower.is_untouched(self._generation, now, self._writer)
 
     def _take(self, listing: parse.Json | None) -> None:
         """Picture what is there; without our tables, or with one of two, nothing is."""
@@ -153,6 +165,7 @@ class Nft:
         return f"laid:{asked}:{parse.fingerprint(listing)}"
 
     def _lay(self, step: Lay) -> None:
+        self._generation = None
         self._commit(str(step), render.laid(self._settings, step.elements))
         listing = self._listed()
         if listing is None:
@@ -172,12 +185,13 @@ class Nft:
         if not remove and not add:
             return
         self._commit(str(step), render.changed(self._settings, remove, add))
+        # Where somebody else's transaction came between, the next look finds out what it was about.
+        rules.change(remove, add)
         if generation is not None and _generation() == generation + 1:
-            rules.change(remove, add)
             self._generation = generation + 1
 
     def _sever(self, step: Sever) -> None:
-        court = flows.Court(step.shared, step.taps, step.gone)
+        court = flows.Court(step.shared, step.taps)
         needles = [netfilter.needle(address) for address in court.addresses]
         with _conversation(str(step)) as kernel:
             for body in kernel.dump(netfilter.GET_FLOWS, netfilter.flows_asked()) if needles else ():

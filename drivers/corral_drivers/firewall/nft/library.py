@@ -48,9 +48,10 @@ class Library:
             raise NotTaken(_first(said.decode(errors="replace")))
         return str(shown.decode())
 
-    def close(self) -> None:
-        """Free it."""
-        self._library.nft_ctx_free(self._context)
+    def __del__(self) -> None:
+        # Where there is no library, there is no context.
+        if context := getattr(self, "_context", None):
+            self._library.nft_ctx_free(context)
 
 
 def _first(said: str) -> str:
