@@ -56,6 +56,10 @@ async def test_a_guest_may_send_from_what_its_spec_says() -> None:
     }
 
 
+def test_every_tap_has_the_name_of_one() -> None:
+    assert desired.tap_name(OWNER, "eth0").startswith(firewall_port.Settings(CLOUD, HOST).prefix)
+
+
 async def test_the_tap_comes_after_its_rules_and_goes_before_them() -> None:
     host, order = Host(), list[str]()
 

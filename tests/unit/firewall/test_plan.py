@@ -84,6 +84,13 @@ def test_who_is_kept_loses_nothing(desired: Host, former: Host, kept: str) -> No
     assert not plan.plan(shared, others, after, keep=[kept])
 
 
+def test_of_two_taps_that_claim_an_address_always_the_same_one_has_it() -> None:
+    taps = [Tap(f"ct{n}", f"owner-{n}", "02:00:00:00:00:01", ("10.77.0.1",), network="a") for n in range(2)]
+    seen = made((Shared(), (*taps,)))
+    assert not plan.plan(Shared(), reversed(taps), seen)
+    assert len([one for one in seen.elements if one.of == "homes4"]) == 1
+
+
 @settings(deadline=None, max_examples=25)
 @given(hosts)
 def test_one_guest_after_the_other_comes_to_the_same_as_all_at_once(host: Host) -> None:
