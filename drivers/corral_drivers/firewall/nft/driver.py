@@ -189,6 +189,8 @@ class Nft:
         rules.change(remove, add)
         if generation is not None and _generation() == generation + 1:
             self._generation = generation + 1
+            if self._follower is not None:
+                self._follower.pass_over(generation + 1, self._writer)
 
     def _sever(self, step: Sever) -> None:
         court = flows.Court(step.shared, step.taps)

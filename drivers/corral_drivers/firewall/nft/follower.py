@@ -41,8 +41,16 @@ class Follower:
             if not select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 break
         known = [self._heard.get(generation) for generation in range(since + 1, until + 1)]
-        self._heard = {generation: touched for generation, touched in self._heard.items() if generation > until}
+        self._forget(until)
         return bool(known) and all(touched is False for touched in known)
+
+    def pass_over(self, until: int, own: int) -> None:
+        """What is up to this generation is known otherwise: make room for more."""
+        self._hear(own)
+        self._forget(until)
+
+    def _forget(self, until: int) -> None:
+        self._heard = {generation: touched for generation, touched in self._heard.items() if generation > until}
 
     def _hear(self, own: int) -> bool:
         """Take in all that there is; False where the kernel had to drop some."""
