@@ -27,7 +27,7 @@ from corral_drivers.firewall.model import Group, Network, Observed, Rule, Shared
 from corral_drivers.firewall.nft import driver, library, netfilter, render
 
 TIMES = 20
-SIZES = (1, 1000)
+SIZES = (1, 1000, 5000)
 FLOWS = 20_000
 SETTINGS = port.Settings(cloud="cloud", host="host")
 FLOOR = port.Settings(cloud="floor", host="host")

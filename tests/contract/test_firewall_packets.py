@@ -473,6 +473,15 @@ async def test_a_guests_tracked_connections_are_capped_and_its_neighbours_are_no
     assert net.crossed(net.b, packets.udp(B4, WORLD, 3000, 3000), net.outside)
 
 
+async def test_what_is_not_let_in_takes_nothing_of_a_guests_connections(net: Net) -> None:
+    await net.ask(groups(WEB), IN_WEB)
+    for number in range(SETTINGS.connections + 10):
+        net.outside.send(packets.tcp(WORLD, A4, 4000 + number, 22, SYN))
+        net.a.send(packets.tcp(A4, HOST, 4000 + number, 22, SYN))
+    assert not net.seen(net.a)
+    assert net.crossed(net.outside, packets.tcp(WORLD, A4, 4000, 80, SYN), net.a)
+
+
 NATTED = replace(A, nat=(HOST, HOST6))
 
 
