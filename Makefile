@@ -70,6 +70,7 @@ docs: ## Generate the reference pages from the code
 bench: ## Run the benchmarks: our figure, the floor, the ratio
 	@$(AS_ROOT) $(BIN)/corral lab prepare
 	@$(AS_ROOT) $(BIN)/python tests/bench/bench_l3.py
+	@$(AS_ROOT) $(BIN)/python tests/bench/bench_firewall.py
 	@$(AS_ROOT) $(BIN)/pytest --quiet --capture=no tests/bench/bench_control.py
 	@$(AS_ROOT) $(BIN)/python tests/bench/bench_thread.py
 

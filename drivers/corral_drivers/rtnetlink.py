@@ -67,10 +67,13 @@ class Flag(enum.IntFlag):
 
 
 class Socket:
-    """One conversation with the kernel. Every refusal is an OSError with the kernel's number and words."""
+    """One conversation with the kernel. Every refusal is an OSError with the kernel's number and words.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    `protocol` is another family of netlink's than rtnetlink, of the same form of messages.
+    """
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sequence = 0
         self._interrupted = False
         for option in (_CAP_ACK, _EXT_ACK, _STRICT_CHECK):
@@ -139,13 +142,19 @@ class Watch:
     which is the event loop's, until it is closed. Raises OSError.
     """
 
-    def __init__(self, groups: Group, heard: Callable[[int, bytes], None], missed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        groups: int,
+        heard: Callable[[int, bytes], None],
+        missed: Callable[[], None],
+        protocol: int = socket.NETLINK_ROUTE,
+    ) -> None:
         self._heard = heard
         self._missed = missed
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         try:
-            _widen(self._socket)
+            widen(self._socket)
             self._socket.bind((0, groups))
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket, self._read)
@@ -169,18 +178,19 @@ class Watch:
                     raise
                 self._missed()
                 continue
-            for kind, body in _messages(data):
+            for kind, body in messages(data):
                 self._heard(kind, body)
 
 
-def _widen(hearing: socket.socket) -> None:
+def widen(hearing: socket.socket) -> None:
     """As far as the machine's limit (`net.core.rmem_max`), and beyond where we may."""
     hearing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
     with contextlib.suppress(PermissionError):
         hearing.setsockopt(socket.SOL_SOCKET, _FORCE_BUFFER, _QUEUE)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The messages in what was received, each by its kind and without its nlmsghdr."""
     start = 0
     while start + HEADER.size <= len(data):
         length, kind, _, _, _ = HEADER.unpack_from(data, start)

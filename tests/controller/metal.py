@@ -11,6 +11,8 @@ from corral.agent import rooms
 from corral_drivers import errors
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as bgp
+from corral_drivers.firewall import port as firewall_port
+from corral_drivers.firewall import simulated as firewall
 from corral_drivers.hypervisor import model as hypervisor_model
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
@@ -41,6 +43,7 @@ class Metal:
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
     bgp: bgp.World = field(default_factory=bgp.World)
+    firewall: firewall.World = field(default_factory=firewall.World)
     task: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     pids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -74,6 +77,7 @@ class Metal:
             link.Simulated(link_port.Settings(*marks), world=self.links, fail_at=fail),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=fail),
             bgp.Simulated(bgp_port.Settings(*marks), world=self.bgp, fail_at=fail),
+            firewall.Simulated(firewall_port.Settings(*marks), world=self.firewall, fail_at=fail),
         )
 
     @property
@@ -85,4 +89,5 @@ class Metal:
     @property
     def is_empty(self) -> bool:
         """Whether nothing but images is left."""
-        return not (self.machine.guests or self.pool.disks or self.seeds.seeds or self.links.interfaces)
+        filtered = any(rules.owners() for rules in self.firewall.tables.values())
+        return not (self.machine.guests or self.pool.disks or self.seeds.seeds or self.links.interfaces or filtered)

@@ -9,11 +9,12 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,8 @@ class Traces:
     """What is on a host of all guests, or of one: how tests compare states.
 
     `domains` and `running` are uuids as libvirt tells them, `processes` pids of QEMU, `links`, `routes` and
-    `neighbours` iproute2's own lines, `files` paths below the agent's folder without the image cache.
+    `neighbours` iproute2's own lines, `filters` sets of the firewall and the taps in them, `files` paths below the
+    agent's folder without the image cache.
     """
 
     domains: frozenset[str] = frozenset()
@@ -49,6 +51,7 @@ class Traces:
     links: frozenset[str] = frozenset()
     routes: frozenset[str] = frozenset()
     neighbours: frozenset[str] = frozenset()
+    filters: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
 
 
@@ -214,6 +217,7 @@ class Cloud:
             links=_lines(self.on_host("ip", "-brief", "link")),
             routes=_lines(self.on_host("ip", "route", "show", "table", "main")),
             neighbours=_lines(self.on_host("ip", "neighbour", "show", "nud", "permanent")),
+            filters=frozenset(_filters(self.on_host("nft", "--json", "list", "ruleset"))),
             files=frozenset(str(here / name) for here, names in kept for name in names if here.name != "images"),
         )
         return found if guest is None else _only(found, guest)
@@ -253,6 +257,14 @@ def _lines(text: str) -> frozenset[str]:
     return frozenset(" ".join(line.split()) for line in text.splitlines())
 
 
+def _filters(ruleset: str) -> Iterator[str]:
+    """Of each tap in a set of the firewall, the set and the tap."""
+    for item in json.loads(ruleset)["nftables"]:
+        shown = item.get("set") or item.get("map") or {}
+        for tap in re.findall(r"\bct[0-9a-f]{12}\b", json.dumps(shown.get("elem", []))):
+            yield f"{shown['name']} {tap}"
+
+
 def _is_qemu(pid: int) -> bool:
     return "qemu-system" in _command(pid)
 
@@ -274,5 +286,6 @@ def _only(found: Traces, guest: Guest) -> Traces:
         links=about(found.links, guest.tap),
         routes=about(found.routes, guest.tap, guest.address),
         neighbours=about(found.neighbours, guest.tap, guest.address),
+        filters=about(found.filters, guest.tap),
         files=frozenset(name for name in found.files if guest.uid in name),
     )

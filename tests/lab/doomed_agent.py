@@ -33,12 +33,17 @@ from tests.controller import mortal
 
 from corral import kube
 from corral.agent import process
+from corral_drivers.firewall.nft import library, netfilter
 from corral_drivers.hypervisor.libvirt_qemu import driver  # noqa: F401 - what the agent loads by its entry point
 
 _PR_SET_PDEATHSIG = 1
 _CHANGES = re.compile(
     r"virDomain(Define|Create|Shutdown|Destroy|Undefine|Resume|Suspend|Attach|Detach|Update|Set|Reset)"
 )
+_TRANSACTION = library.Library.run.__code__
+_NFNETLINK = 0x100
+"""Where the numbers of messages begin that have a subsystem's in them."""
+
 _TABLES = ("LINK", "ADDR", "ROUTE", "NEIGH")
 _TAP = {0x400454CA: "TUNSETIFF", 0x400454CB: "TUNSETPERSIST"}
 _CALLED = {
@@ -128,7 +133,11 @@ class Doom:
         return "open sysctl" if path.startswith("/proc/sys/") else ""
 
     def _profile(self, frame: types.FrameType, event: str, function: Any) -> None:
-        if not self._watches or event not in ("c_call", "c_return", "c_exception"):
+        if not self._watches:
+            return
+        if frame.f_code is _TRANSACTION and event in ("call", "return"):
+            self._nftables(frame.f_locals["commands"], is_done=event == "return" and function is not None, event=event)
+        if event not in ("c_call", "c_return", "c_exception"):
             return
         name = getattr(function, "__name__", "")
         called, kind = getattr(self._under_way, "call", ((), ""))
@@ -156,9 +165,20 @@ class Doom:
         elif changes:
             self.after(kind)
 
+    def _nftables(self, commands: str, event: str, *, is_done: bool) -> None:
+        """Nobody is told of calls by ctypes, but this is the one place that makes them; who fails returns nothing."""
+        kind = f"nft {commands.partition(' ')[0]}"
+        changes = kind != "nft list"
+        if event == "call":
+            self.before(kind, changes=changes)
+        elif changes and is_done:
+            self.after(kind)
+
 
 def _message(number: int) -> str:
-    """What rtnetlink(7) calls a message: of each table there are four."""
+    """What rtnetlink(7) calls a message: of each table there are four. Of nfnetlink, flows are ended."""
+    if number >= _NFNETLINK:
+        return "netlink DELFLOW" if number == netfilter.DELETE_FLOW else "netlink GETRULES"
     table, verb = divmod(number - 16, 4)
     return f"netlink {('NEW', 'DEL', 'GET', 'SET')[verb]}{dict(enumerate(_TABLES)).get(table, table)}"
 

@@ -5,6 +5,7 @@ A row of the table is one thing that can be changed; a feature that keeps someth
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -92,6 +93,16 @@ class Scene:
         ping = ["ping", "-c", "1", "-W", "0.2", self.guest.address]
         return subprocess.run(ping, capture_output=True, timeout=10, check=False).returncode == 0
 
+    def filters(self) -> frozenset[str]:
+        return self.cloud.traces(self.guest).filters
+
+    def forget_source(self) -> None:
+        """Have the firewall not know any more what the guest sends from."""
+        shown = json.loads(self.cloud.on_host("nft", "--json", "list", "ruleset"))["nftables"]
+        (known,) = [item["set"] for item in shown if item.get("set", {}).get("name") == "sources4"]
+        (key,) = [one["concat"] for one in known["elem"] if self.guest.tap in one["concat"]]
+        self.cloud.on_host("nft", "delete", "element", "inet", known["table"], "sources4", "{", " . ".join(key), "}")
+
     def is_held(self) -> bool:
         """Whether the guest has the other end of its tap."""
         shown = self.cloud.tries_on_host("ip", "link", "show", self.guest.tap)
@@ -121,6 +132,18 @@ TABLE = [
         lambda scene: scene.ip("neighbour", "delete", scene.guest.address, "dev", scene.guest.tap),
         lambda scene: scene.guest.address in scene.ip("neighbour", "show", "nud", "permanent"),
         ("routing",),
+    ),
+    Row(
+        "rules flushed",
+        lambda scene: scene.cloud.on_host("nft", "flush", "ruleset"),
+        lambda scene: bool(scene.filters()) and scene.pings(),
+        ("firewall",),
+    ),
+    Row(
+        "element of the firewall removed",
+        lambda scene: scene.forget_source(),
+        lambda scene: f"sources4 {scene.guest.tap}" in scene.filters() and scene.pings(),
+        ("firewall",),
     ),
     Row("seed removed", lambda scene: scene.seed.unlink(), lambda scene: scene.seed.exists(), ("seed",)),
     Row(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from corral.api import objects
 from corral.api.v1alpha1 import instance
+from corral_drivers.firewall import model as firewall
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -132,6 +133,19 @@ def taps(spec: instance.InstanceSpec) -> tuple[link.Tap, ...]:
     """One tap an interface."""
     return tuple(
         link.Tap(name=tap_name(spec.owner.uid, nic.name), owner=spec.owner.uid, mtu=nic.mtu) for nic in spec.interfaces
+    )
+
+
+def filtered(spec: instance.InstanceSpec) -> tuple[firewall.Tap, ...]:
+    """What each interface may send from."""
+    return tuple(
+        firewall.Tap(
+            interface=tap_name(spec.owner.uid, nic.name),
+            owner=spec.owner.uid,
+            mac=nic.mac,
+            addresses=tuple(str(ipaddress.ip_address(address)) for address in nic.addresses),
+        )
+        for nic in spec.interfaces
     )
 
 

@@ -14,25 +14,29 @@ from corral.agent.rooms import Rooms
 from corral.agent.sync import Sync
 from corral_drivers import errors
 
-Watch = Callable[[Callable[[str], None], Callable[[], None]], Awaitable[Callable[[], None]]]
-"""How a room is watched: whom it tells, and what it calls where some was missed; what it returns ends it."""
+Watch = Callable[[], Awaitable[Callable[[], None]]]
+"""How a room is watched; what it returns ends it."""
 
 log = structlog.get_logger(__name__)
 
 
-async def listen(made: Rooms, sync: Sync) -> contextlib.ExitStack:
-    """Hear of every room until what is returned is closed; the hypervisor is heard until its driver is closed."""
+async def listen(made: Rooms, sync: Sync, changed_rules: Callable[[], None]) -> contextlib.ExitStack:
+    """Hear of every room until what is returned is closed; the hypervisor is heard until its driver is closed.
+
+    `changed_rules` is called where somebody else changed the firewall's, which are of all guests together.
+    """
     made.hypervisor.watch(sync.changed)
-    rooms: tuple[tuple[str, Watch, Callable[[str], None]], ...] = (
-        ("storage", made.storage.watch, sync.touched),
-        ("seed", made.seeds.watch, sync.touched),
-        ("link", made.links.watch, sync.touched),
-        ("routing", made.routing.watch, sync.touched_over),
+    rooms: tuple[tuple[str, Watch], ...] = (
+        ("storage", lambda: made.storage.watch(sync.touched, sync.look)),
+        ("seed", lambda: made.seeds.watch(sync.touched, sync.look)),
+        ("link", lambda: made.links.watch(sync.touched, sync.look)),
+        ("routing", lambda: made.routing.watch(sync.touched_over, sync.look)),
+        ("firewall", lambda: made.firewall.watch(changed_rules)),
     )
     with contextlib.ExitStack() as heard:
-        for name, watch, touched in rooms:
+        for name, watch in rooms:
             try:
-                heard.callback(await watch(touched, sync.look))
+                heard.callback(await watch())
             except errors.DriverError as error:
                 log.warning("changes by hand are found by the periodic look alone", room=name, why=error.message)
         return heard.pop_all()

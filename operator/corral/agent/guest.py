@@ -1,4 +1,5 @@
-"""One guest through all the rooms of its host, in a fixed order: image, storage, seed, link, routing, hypervisor.
+"""One guest through all the rooms of its host, in a fixed order: image, storage, seed, firewall, link, routing,
+hypervisor.
 
 `agent.instance` calls it with a spec. Rooms that do not need each other converge though one fails; the hypervisor comes
 last and only when all before it hold. Off, and on removal, it goes backwards: nothing is taken from a living guest.
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from corral.agent import desired, power, settle, userdata
 from corral.agent.fetches import Fetches
+from corral.agent.filtering import Filter
 from corral.agent.memory import Memory
 from corral.agent.rooms import Rooms
 from corral.api.v1alpha1 import instance
@@ -62,6 +64,7 @@ class Guests:
         rooms: Rooms,
         host: desired.Host,
         fetches: Fetches,
+        filters: Filter,
         clock: Callable[[], float],
         read_secret: userdata.Read,
         put_back: Callable[[str], None] = lambda _room: None,
@@ -69,6 +72,7 @@ class Guests:
         self._rooms = rooms
         self._host = host
         self._fetches = fetches
+        self._filters = filters
         self._clock = clock
         self._read_secret = read_secret
         self._put_back = put_back
@@ -84,12 +88,15 @@ class Guests:
         storage = await account.room(self._disks(spec, held, account))
         seed = await account.room(self._seed(spec, account))
         if spec.run_strategy == "Halted":
-            link, routing, hypervisor = await self._off(spec, held if storage.holds else None, guest, account)
+            firewall, link, routing, hypervisor = await self._off(spec, held if storage.holds else None, guest, account)
         else:
             taps = _Taps(self._rooms.links, spec.owner.uid)
-            link = await account.room(self._links(spec, taps, account))
+            # First who may send what, then the tap: no packet of a guest is ever looked at by nobody.
+            noted = account.noting("firewall", self._rooms.firewall.apply)
+            firewall = await account.room(self._filters.converge(spec, noted))
+            link = await account.room(self._links(spec, taps, account)) if firewall.holds else WAITS
             routing = await account.room(self._routes(spec, account)) if link.holds else WAITS
-            before = (image, storage, seed, link, routing)
+            before = (image, storage, seed, firewall, link, routing)
             work = self._run(spec, held, guest, taps) if all(room.holds for room in before) else guest.look()
             hypervisor = await account.room(work)
         outcome = Outcome(
@@ -101,6 +108,7 @@ class Guests:
             hypervisor,
             power_state=guest.state,
             restart_required=guest.restart_required,
+            firewall=firewall,
         )
         self._tell(account, outcome, memory)
         account.close()
@@ -110,7 +118,13 @@ class Guests:
         """Count what was put back: a step in a room that was once as this generation of the spec asks."""
         for room in sorted(account.put_back(memory.held)):
             self._put_back(room)
-        settled = {"storage": outcome.storage, "seed": outcome.seed, "link": outcome.link, "routing": outcome.routing}
+        settled = {
+            "storage": outcome.storage,
+            "seed": outcome.seed,
+            "firewall": outcome.firewall,
+            "link": outcome.link,
+            "routing": outcome.routing,
+        }
         memory.held |= {name for name, room in settled.items() if room.holds}
         if outcome.holds:
             memory.held.add("hypervisor")
@@ -127,12 +141,12 @@ class Guests:
         guest = power.Guest(self._rooms.hypervisor, self._rooms.hypervisor.apply, owner, memory, self._clock)
         hypervisor = await account.room(guest.remove(grace))
         if hypervisor.holds:
-            link, routing = await self._disconnect(owner, account)
+            firewall, link, routing = await self._disconnect(owner, account)
             seed = await account.room(self._no_seed(owner))
             storage = await account.room(self._no_disks(owner))
         else:
-            link = routing = seed = storage = WAITS
-        outcome = Outcome(HOLDS, storage, seed, link, routing, hypervisor, power_state=guest.state)
+            firewall = link = routing = seed = storage = WAITS
+        outcome = Outcome(HOLDS, storage, seed, link, routing, hypervisor, power_state=guest.state, firewall=firewall)
         account.close()
         if outcome.holds:
             # The hypervisor removes the variables of what it knows: not those of a guest that was undefined by hand.
@@ -212,25 +226,27 @@ class Guests:
 
     async def _off(
         self, spec: instance.InstanceSpec, held: desired.Cache | None, guest: power.Guest, account: settle.Account
-    ) -> tuple[Room, Room, Room]:
+    ) -> tuple[Room, Room, Room, Room]:
         """Stop the guest, then take its network away, then have it defined for its next start.
 
         `held` is None while its disks are not as they should be: a hypervisor that knows a disk vouches for it.
         """
         hypervisor = await account.room(guest.stop(spec.termination_grace_period_seconds))
         if not hypervisor.holds:
-            return WAITS, WAITS, hypervisor
-        link, routing = await self._disconnect(spec.owner.uid, account)
-        return link, routing, HOLDS if held is None else await account.room(self._define(spec, held, guest))
+            return WAITS, WAITS, WAITS, hypervisor
+        firewall, link, routing = await self._disconnect(spec.owner.uid, account)
+        defined = HOLDS if held is None else await account.room(self._define(spec, held, guest))
+        return firewall, link, routing, defined
 
     async def _define(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest) -> Room:
         domain = await self._domain(spec, held)
         # It is off, which is all that is asked of it; its definition follows when its kernel is here.
         return HOLDS if domain is None else await guest.define(domain)
 
-    async def _disconnect(self, owner: str, account: settle.Account) -> tuple[Room, Room]:
+    async def _disconnect(self, owner: str, account: settle.Account) -> tuple[Room, Room, Room]:
         routing = await account.room(self._no_routes(owner))
-        return (await account.room(self._no_links(owner)) if routing.holds else WAITS), routing
+        link = await account.room(self._no_links(owner)) if routing.holds else WAITS
+        return (await account.room(self._filters.remove(owner)) if link.holds else WAITS), link, routing
 
     async def _no_routes(self, owner: str) -> Room:
         # Routes go with their tap: where there is no tap of this owner, there is no route of it either.

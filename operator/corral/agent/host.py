@@ -165,6 +165,8 @@ class HostStates:
             "disk": await _tried(rooms.storage.owners, other),
             "seed": await _tried(rooms.seeds.owners, other),
             "tap": await _tried(rooms.links.owners, other),
+            # Rules that can't be read hide nobody who matters: a guest has a domain, a disk, or a tap.
+            "rules": await _tried(rooms.firewall.owners, []),
         }
         if domains is None or other:
             return None

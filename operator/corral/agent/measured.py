@@ -31,6 +31,7 @@ def rooms(made: Rooms, counted: metrics.Metrics) -> Rooms:
         links=_measured("link", made.links, counted),
         routing=_measured("routing", made.routing, counted),
         bgp=_measured("bgp", made.bgp, counted),
+        firewall=_measured("firewall", made.firewall, counted),
     )
 
 

@@ -24,6 +24,7 @@ from corral.agent import desired, events, measured, rooms, userdata
 from corral.agent.blocks import Blocks
 from corral.agent.fabric import Calls, Fabric
 from corral.agent.fetches import Fetches
+from corral.agent.filtering import Filter
 from corral.agent.guest import Guests
 from corral.agent.host import HOST_STATES, HostStates, Identity, Machine, MarksDiffer, tell_marks
 from corral.agent.instance import INSTANCES, OWNER, Clock, Instances
@@ -170,10 +171,17 @@ class _Agent:
         self._history = history.History(api, known, settings.namespace)
         self._sync = Sync(api, known, self._history, self._queue, report)
         self.fetches = Fetches(made.images, self._sync.changed, clock.monotonic)
+        self._filter = Filter(
+            made.firewall,
+            lambda: (obj for _, obj in known.all(INSTANCES.plural)),
+            kept,
+            lambda: counted.drift.labels("firewall").inc(),
+        )
         guests = Guests(
             made,
             marks,
             self.fetches,
+            self._filter,
             clock.monotonic,
             userdata.reader(api, settings.namespace),
             put_back=lambda room: counted.drift.labels(room).inc(),
@@ -198,6 +206,7 @@ class _Agent:
         if not await _first(stop, self._prepare):
             return
         await self._begin()
+        self._filter.wake()
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -208,10 +217,13 @@ class _Agent:
                 tasks.create_task(periodic.after_lists(self._listed, self._sweep_after)),
                 tasks.create_task(self._join(stop)),
                 tasks.create_task(self._fabric.keep()),
+                tasks.create_task(self._filter.run()),
             ]
             if self._settings.look_every > 0:
                 background.append(tasks.create_task(periodic.every(self._settings.look_every, self._look)))
-            heard = await events.listen(self._rooms, self._sync) if self._settings.events else contextlib.ExitStack()
+            heard = contextlib.ExitStack()
+            if self._settings.events:
+                heard = await events.listen(self._rooms, self._sync, self._filter.wake)
             self._sync.look()
             with heard:
                 await self._watch(ended)
@@ -267,6 +279,7 @@ class _Agent:
     async def _look(self) -> None:
         self._sync.look()
         self._fabric.wake()
+        self._filter.wake()
 
     async def _sweep_after(self, where: kube.Collection) -> None:
         # A host has one HostState, and asks for it before it believes that it is gone.

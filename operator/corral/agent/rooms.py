@@ -10,6 +10,9 @@ from corral.agent import desired
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as simulated_bgp
 from corral_drivers.bgp.frr import driver as frr
+from corral_drivers.firewall import port as firewall_port
+from corral_drivers.firewall import simulated as simulated_firewall
+from corral_drivers.firewall.nft import driver as nft
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
@@ -48,6 +51,7 @@ class Rooms:
     links: link_port.Links
     routing: routing_port.Routing
     bgp: bgp_port.Bgp
+    firewall: firewall_port.Firewall
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def build(driver: str, place: Place) -> Rooms:
     links = link_port.Settings(place.cloud, place.host, desired.GATEWAY)
     routing = routing_port.Settings()
     bgp = bgp_port.Settings(place.cloud, place.host)
+    firewall = firewall_port.Settings(place.cloud, place.host, desired.GATEWAY)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,
@@ -81,6 +86,7 @@ def build(driver: str, place: Place) -> Rooms:
             simulated_link.Simulated(links),
             simulated_routing.Simulated(routing),
             simulated_bgp.Simulated(bgp),
+            simulated_firewall.Simulated(firewall),
         )
     return Rooms(
         hypervisor,
@@ -90,6 +96,7 @@ def build(driver: str, place: Place) -> Rooms:
         tap.Taps(links),
         kernel.Kernel(routing),
         frr.Frr(bgp),
+        nft.Nft(firewall),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from corral_drivers import errors
 from corral_drivers.bgp import model as bgp
+from corral_drivers.firewall import model as firewall
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -60,6 +61,11 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         bgp.Cause.UNSUPPORTED: "FrrUnsupported",
         bgp.Cause.INVALID: "FrrRefuses",
         bgp.Cause.FAILED: "FrrRefuses",
+    },
+    firewall.Cause: {
+        firewall.Cause.UNSUPPORTED: "HostUnsupported",
+        firewall.Cause.REFUSED: "FirewallFailed",
+        firewall.Cause.FAILED: "FirewallFailed",
     },
     hypervisor.Cause: {
         hypervisor.Cause.CONNECTION_LOST: "HypervisorUnavailable",

@@ -58,11 +58,12 @@ class Outcome:
     hypervisor: Room
     power_state: str = ""
     restart_required: tuple[str, ...] = ()
+    firewall: Room = HOLDS
 
     @property
     def rooms(self) -> tuple[Room, ...]:
         """All of them, in the order in which they are made."""
-        return (self.image, self.storage, self.seed, self.link, self.routing, self.hypervisor)
+        return (self.image, self.storage, self.seed, self.firewall, self.link, self.routing, self.hypervisor)
 
     @property
     def holds(self) -> bool:
@@ -128,9 +129,13 @@ def facts(outcome: Outcome, asked: Asked) -> tuple[conditions.Fact, ...]:
     storage = _fact("StorageReady", "DisksReady", outcome.storage, outcome.seed)
     power = _fact("PowerStateSynced", "AsWanted", outcome.hypervisor)
     if asked.running and not asked.removed:
-        return image, storage, _fact("NetworkReady", "Routed", outcome.link, outcome.routing), power
-    network = _fact("NetworkReady", "NotNeeded", outcome.link, outcome.routing)
+        return image, storage, _fact("NetworkReady", "Routed", *_network(outcome)), power
+    network = _fact("NetworkReady", "NotNeeded", *_network(outcome))
     return (power, network, storage, image) if asked.removed else (image, storage, power, network)
+
+
+def _network(outcome: Outcome) -> tuple[Room, Room, Room]:
+    return outcome.firewall, outcome.link, outcome.routing
 
 
 def _fact(kind: str, good: str, *rooms: Room) -> conditions.Fact:

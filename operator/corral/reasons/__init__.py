@@ -220,6 +220,7 @@ _CATALOGUE = (
     Reason("SeedFailed", "The guest's seed could not be written", Actor.CORRAL, _AGENT_LOG),
     Reason("LinkFailed", "The guest's link could not be made", Actor.CORRAL, _AGENT_LOG),
     Reason("RoutingFailed", "The guest's addresses could not be routed", Actor.CORRAL, _AGENT_LOG),
+    Reason("FirewallFailed", "The rules of who may send what could not be set", Actor.CORRAL, _AGENT_LOG),
     Reason("ImageFailed", "The image could not be kept on the host", Actor.CORRAL, _AGENT_LOG),
 )
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral.agent import desired, fetches, guest, memory, rooms
+from corral.agent import desired, fetches, filtering, guest, kept, memory, rooms
 from corral.api.v1alpha1 import instance
 from corral.conclude import instance as conclude
 from corral_drivers import errors
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as bgp
+from corral_drivers.firewall import port as firewall_port
+from corral_drivers.firewall import simulated as firewall
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
@@ -92,9 +94,13 @@ class Host:
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
     bgp: bgp.World = field(default_factory=bgp.World)
+    firewall: firewall.World = field(default_factory=firewall.World)
     woken: list[str] = field(default_factory=list)
     put_back: list[str] = field(default_factory=list)
     """The rooms in which something was put back."""
+
+    instances: list[dict[str, Any]] = field(default_factory=list)
+    """What the API server knows."""
 
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Secrets of the host's namespace, by name."""
@@ -117,6 +123,7 @@ class Host:
             link.Simulated(link_port.Settings(CLOUD, HOST), world=self.links, fail_at=self._ask),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=self._ask),
             bgp.Simulated(bgp_port.Settings(CLOUD, HOST), world=self.bgp, fail_at=self._ask),
+            firewall.Simulated(firewall_port.Settings(CLOUD, HOST), world=self.firewall, fail_at=self._ask),
         )
 
     def _ask(self, step: object) -> errors.DriverError | None:
@@ -125,7 +132,8 @@ class Host:
 
     def empty(self) -> bool:
         """Whether nothing but images is left."""
-        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces)
+        filtered = [owner for rules in self.firewall.tables.values() for owner in rules.owners()]
+        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, filtered)
         return not any(left) and not any(self.routing.entries(name) for name in list(self.routing.by_interface))
 
 
@@ -140,8 +148,17 @@ class Agent:
         self.memory = memory.Memory()
         self.fetches = fetches.Fetches(self.made.images, host.woken.append, lambda: host.now)
         marks = desired.Host(CLOUD, HOST, f"{host.state}/console", f"{host.state}/uefi")
+        self.filters = filtering.Filter(
+            self.made.firewall, lambda: host.instances, kept.Kept(host.state), lambda: host.put_back.append("firewall")
+        )
         self.guests = guest.Guests(
-            self.made, marks, self.fetches, lambda: host.now, host.read_secret, put_back=host.put_back.append
+            self.made,
+            marks,
+            self.fetches,
+            self.filters,
+            lambda: host.now,
+            host.read_secret,
+            put_back=host.put_back.append,
         )
 
     async def converge(self, wanted: instance.InstanceSpec, passes: int = 1) -> conclude.Outcome:

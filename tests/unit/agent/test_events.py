@@ -9,15 +9,18 @@ import pytest
 from corral.agent import desired, events
 from corral.agent.instance import INSTANCES
 from corral_drivers import errors
+from corral_drivers.firewall import port as firewall_port
 from corral_drivers.link import model as link
 from corral_drivers.link import simulated as simulated_link
 from corral_drivers.storage import model as storage
 
-from .simulated_host import HOST, OWNER, Agent, Host, spec
+from .simulated_host import CLOUD, HOST, OWNER, Agent, Host, spec
 from .test_sync import Woken, begun
 
 TAP = desired.tap_name(OWNER, "eth0")
 FOREIGN = simulated_link.Interface(99, f"corral:another:{HOST}:{OWNER}", 1500, link.HOST_MAC)
+
+FIREWALL = firewall_port.Settings(CLOUD, HOST)
 
 Disturb = Callable[[Host], object]
 
@@ -26,12 +29,14 @@ DISTURBANCES: dict[str, Disturb] = {
     "tap": lambda host: host.links.drop(TAP),
     "routes": lambda host: host.routing.lose(TAP),
     "seed": lambda host: host.seeds.put(OWNER, None),
+    "rules": lambda host: host.firewall.flush(FIREWALL.table),
     "disk": lambda host: host.pool.rename(OWNER, "root"),
 }
 
 OTHERS: dict[str, Disturb] = {
     "tap": lambda host: host.links.put("foreign", FOREIGN),
     "routes": lambda host: host.routing.listeners.tell("foreign"),
+    "rules": lambda host: host.firewall.listeners.tell("corral.another.host"),
 }
 
 
@@ -45,7 +50,7 @@ async def woken_by(disturb: Disturb, *, without: str = "") -> list[str]:
     made = agent.made
     if without:
         made = dataclasses.replace(made, **{without: Deaf()})
-    with await events.listen(made, sync):
+    with await events.listen(made, sync, lambda: sync.touched(OWNER)):
         found = await _woken(woken, lambda: disturb(host))
     await made.hypervisor.close()
     assert await _woken(woken, lambda: DISTURBANCES["seed"](host)) == [], "nothing is heard after the end"

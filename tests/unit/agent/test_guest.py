@@ -88,6 +88,11 @@ def renamed_disk(host: Host) -> None:
     host.pool.rename(OWNER, "root")
 
 
+def lost_rules(host: Host) -> None:
+    (rules,) = host.firewall.tables.values()
+    rules.remove(min(rules.everything()))
+
+
 def ended(host: Host) -> None:
     host.machine.end(OWNER)
 
@@ -102,6 +107,7 @@ def undefined(host: Host) -> None:
         (lost_tap, ["hypervisor", "link", "routing"]),
         (lost_routes, ["routing"]),
         (lost_seed, ["seed"]),
+        (lost_rules, ["firewall"]),
         (renamed_disk, ["storage"]),
         (ended, ["hypervisor"]),
         (undefined, ["hypervisor"]),
@@ -138,6 +144,7 @@ def stands(host: Host) -> object:
         {name: host.machine.holds(name) for name in host.links.interfaces},
         {name: (set(one.prefixes), dict(one.macs)) for name, one in host.routing.by_interface.items()},
         dict(host.seeds.seeds),
+        [rules.everything() for rules in host.firewall.tables.values()],
         {owner: dict(disks) for owner, disks in host.pool.disks.items()},
     )
 
