@@ -8,6 +8,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from corral import kube, place, store
+from corral.allocate import space
 from corral.api.v1alpha1 import placement
 from corral.controller import census, ledger, world
 from corral.place import costs, rules
@@ -42,6 +43,7 @@ def begun() -> tuple[store.Store, ledger.Ledger, census.Census]:
     known = store.Store()
     book = ledger.Ledger(
         known,
+        space.Space(),
         machines="virtualmachines",
         instances="instances",
         allocations="ipallocations",
