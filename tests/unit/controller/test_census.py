@@ -8,7 +8,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from corral import kube, place, store
-from corral.allocate import space
+from corral.allocate import space as spaces
 from corral.api.v1alpha1 import placement
 from corral.controller import census, ledger, world
 from corral.place import costs, rules
@@ -43,7 +43,7 @@ def begun() -> tuple[store.Store, ledger.Ledger, census.Census]:
     known = store.Store()
     book = ledger.Ledger(
         known,
-        space.Space(),
+        spaces.Space(),
         machines="virtualmachines",
         instances="instances",
         allocations="ipallocations",
