@@ -94,7 +94,9 @@ def image(
 @app.command()
 def demo(
     folder: Folder = _HERE,
-    hosts: Hosts = _DEFAULT.hosts,
+    hosts: Annotated[
+        int | None, typer.Option(min=1, max=16, help=f"How many hosts; {tour.HOSTS}, or as many as the lab has.")
+    ] = None,
     management: Management = str(_DEFAULT.management),
     guests: Guests = str(_DEFAULT.guests),
     loopbacks: Loopbacks = str(_DEFAULT.loopbacks),
@@ -105,9 +107,13 @@ def demo(
     with _sentences():
         console = rich.console.Console()
         lab = _lab(folder)
-        options = _options(hosts, management, guests, loopbacks, guests6, loopbacks6)
+        there = lab.options()
+        count = hosts or (tour.HOSTS if there is None else there.hosts)
+        options = _options(count, management, guests, loopbacks, guests6, loopbacks6)
         api = lab.up(options, progress.Steps(console))
-        tour.show(lab, api, progress.Steps(console), tour.Examples(Path.cwd() / "examples", options.guests))
+        tour.show(
+            lab, api, progress.Steps(console), tour.Examples(Path.cwd() / "examples", (options.guests, options.guests6))
+        )
 
 
 @app.command()

@@ -107,9 +107,11 @@ class Lab:
                 self._host_up(options, number, net)
                 self._agent_up(control_plane, number)
             self.fabric(options).admit()
-            api.apply(objects.image(image, self._url(options)), *(objects.host(one.name) for one in self.hosts()))
-            if options.hosts:
-                net.route_guests(options.guests, self.host(1), options.host_address(1), (*self.hosts(), *self.spines()))
+            hosts = [
+                objects.host(host.name, number, options.host_loopback(number))
+                for number, host in enumerate(self.hosts(), start=1)
+            ]
+            api.apply(objects.image(image, self._url(options)), *hosts)
         with steps.step("agents answer") as step:
             step.note("waiting for every Host to be Ready")
             if options.hosts:
@@ -173,11 +175,8 @@ class Lab:
             raise errors.LabError(
                 f"The lab in {self.folder.root} has no host {number}.", next_step="See `corral lab status`."
             )
-        net = management.Management(self.name, options.address)
-        self._host_up(options, number, net)
+        self._host_up(options, number, management.Management(self.name, options.address))
         self.start_agent(number)
-        if number == 1:
-            net.route_guests(options.guests, self.host(1), options.host_address(1), (*self.hosts(), *self.spines()))
 
     def reboot_spine(self, number: int) -> None:
         """Cut this spine's power, and boot it again."""

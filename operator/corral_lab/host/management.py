@@ -1,8 +1,8 @@
-"""Joins the lab's hosts to the machine: the way an agent reaches the API server, and a person's shell reaches a guest.
+"""Joins the lab's hosts to the machine: the way an agent reaches the API server. To guests, `corral_lab.fabric` leads.
 
 The lab has one management address, on the machine's loopback, for as long as it is up. Each host has a veth: its end
-`mgmt0` on the host, the other, `cm-…`, on the machine. Routes are to single addresses (scope link), and one a prefix of
-guests, by way of the host that has them. `corral lab up|down` and the tests call it.
+`mgmt0` on the host, the other, `cm-…`, on the machine. Routes are to single addresses (scope link). `corral lab up`
+and `down` call it, and the tests.
 
 Nothing else of the machine is changed, and nothing that is there is taken: a prefix or address that overlaps a route of
 the machine is refused. What is ours is told by its interface, a route over a `cm-…` of this lab's, and by the label of
@@ -81,24 +81,6 @@ class Management:
             other.addr("replace", index=there, address=str(address), prefixlen=32)
             other.route("replace", dst=f"{self.address}/32", oif=there, scope=network.SCOPE_LINK, prefsrc=str(address))
             machine.route("replace", dst=f"{address}/32", oif=here, scope=network.SCOPE_LINK, prefsrc=str(self.address))
-
-    def route_guests(
-        self,
-        prefix: ipaddress.IPv4Network,
-        host: namespace.Host,
-        via: ipaddress.IPv4Address,
-        others: Iterable[namespace.Host] = (),
-    ) -> None:
-        """Reach the guests of `prefix` from the machine by way of `host`, whose address is `via`.
-
-        `others` are the lab's other hosts, whose routes may overlap (a guest that moved). Raises `errors.LabError`
-        where the prefix overlaps a route of the machine or of another lab. The route goes when its host does.
-        """
-        ours = [network.interface(kind, each) for each in (host, *others) for kind in ("cm", "cs")]
-        with pyroute2.IPRoute() as machine:
-            network.refuse_overlap(prefix, network.routes(machine), ours, what="prefix of the guests")
-            oif = network.index(machine, machine_interface(host))
-            machine.route("replace", dst=str(prefix), gateway=str(via), oif=oif, prefsrc=str(self.address))
 
     def _is_up(self, machine: Any) -> bool:
         found = machine.get_addr(family=network.AF_INET, address=str(self.address), index=network.index(machine, "lo"))
