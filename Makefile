@@ -30,7 +30,7 @@ test: setup ## Run every test: checks, units, contracts, API and lab
 
 .PHONY: test-lab
 test-lab: setup ## Run the lab's tests that match K=… on a lab left running in .lab-test
-	@$(AS_ROOT) $(BIN)/corral lab up --dir .lab-test --management 100.89.0.0/24 --guests 10.78.0.0/24
+	@$(AS_ROOT) $(BIN)/corral lab up --dir .lab-test --management 100.89.0.0/24 --guests 10.78.0.0/24 --loopbacks 100.86.0.0/24
 	@$(AS_ROOT) $(BIN)/corral lab restart --dir .lab-test
 	@$(AS_ROOT) env CORRAL_TEST_LAB=.lab-test $(BIN)/pytest tests/lab -k '$(or $(K),test)'
 

@@ -21,7 +21,8 @@ from corral_lab import demo as tour
 from corral_lab import errors, paths, progress
 from corral_lab.guest import build as guest_build
 from corral_lab.guest import debian
-from corral_lab.lab import Lab, Options
+from corral_lab.lab import Lab
+from corral_lab.options import Options
 from corral_lab.programs import build
 
 app = typer.Typer(help="The lab: a whole cloud on this machine.", no_args_is_help=True)
@@ -35,6 +36,13 @@ Management = Annotated[
     str, typer.Option(help="IPv4 prefix between this machine and the hosts; the API server has its first address.")
 ]
 Guests = Annotated[str, typer.Option(help="IPv4 prefix of the guests, reached from this machine.")]
+Loopbacks = Annotated[
+    str, typer.Option(help="IPv4 prefix of what the fabric is made of: its first address is this machine's.")
+]
+Guests6 = Annotated[
+    str | None, typer.Option(help="IPv6 prefix of the guests; when not given, fd00:10:77::/64 for 10.77.0.0/24.")
+]
+Loopbacks6 = Annotated[str | None, typer.Option(help="IPv6 prefix of the loopbacks, likewise.")]
 
 
 @app.command()
@@ -43,12 +51,15 @@ def up(
     hosts: Hosts = _DEFAULT.hosts,
     management: Management = str(_DEFAULT.management),
     guests: Guests = str(_DEFAULT.guests),
+    loopbacks: Loopbacks = str(_DEFAULT.loopbacks),
+    guests6: Guests6 = None,
+    loopbacks6: Loopbacks6 = None,
 ) -> None:
     """Bring the lab up; on a lab that is up already, mend what is missing."""
     with _sentences():
         steps = progress.Steps(rich.console.Console())
         lab = _lab(folder)
-        lab.up(_options(hosts, management, guests), steps)
+        lab.up(_options(hosts, management, guests, loopbacks, guests6, loopbacks6), steps)
         steps.say(f"The lab is up. Next: source {_short(lab.folder.env)}, then kubectl get hosts.corral.dev")
 
 
@@ -83,16 +94,26 @@ def image(
 @app.command()
 def demo(
     folder: Folder = _HERE,
+    hosts: Annotated[
+        int | None, typer.Option(min=1, max=16, help=f"How many hosts; {tour.HOSTS}, or as many as the lab has.")
+    ] = None,
     management: Management = str(_DEFAULT.management),
     guests: Guests = str(_DEFAULT.guests),
+    loopbacks: Loopbacks = str(_DEFAULT.loopbacks),
+    guests6: Guests6 = None,
+    loopbacks6: Loopbacks6 = None,
 ) -> None:
     """Bring the lab up, apply the examples, and show what Corral does with them."""
     with _sentences():
         console = rich.console.Console()
         lab = _lab(folder)
-        options = _options(_DEFAULT.hosts, management, guests)
+        there = lab.options()
+        count = hosts or (tour.HOSTS if there is None else there.hosts)
+        options = _options(count, management, guests, loopbacks, guests6, loopbacks6)
         api = lab.up(options, progress.Steps(console))
-        tour.show(lab, api, progress.Steps(console), tour.Examples(Path.cwd() / "examples", options.guests))
+        tour.show(
+            lab, api, progress.Steps(console), tour.Examples(Path.cwd() / "examples", (options.guests, options.guests6))
+        )
 
 
 @app.command()
@@ -104,19 +125,23 @@ def restart(folder: Folder = _HERE) -> None:
 
 @app.command()
 def reboot(
-    host: Annotated[str, typer.Argument(help="The host's name, such as h1.")],
+    name: Annotated[str, typer.Argument(help="The name of a host, such as h1, or of a spine, such as s1.")],
     folder: Folder = _HERE,
 ) -> None:
-    """Cut a host's power and boot it again: its guests must come back by themselves."""
+    """Cut a host's power and boot it again: its guests must come back by themselves. Or a spine's: nobody notices."""
     with _sentences():
         lab = _lab(folder)
-        names = [one.name for one in lab.hosts()]
-        if host not in names:
+        hosts, spines = ([one.name for one in each] for each in (lab.hosts(), lab.spines()))
+        if name in hosts:
+            lab.reboot(hosts.index(name) + 1)
+        elif name in spines:
+            lab.reboot_spine(spines.index(name) + 1)
+        else:
+            known = ", ".join((*hosts, *spines))
             raise errors.LabError(
-                f"The lab in {_short(lab.folder.root)} has no host {host!r}.",
-                next_step=f"Name one of {', '.join(names)}." if names else "Bring a lab up: `corral lab up`.",
+                f"The lab in {_short(lab.folder.root)} has no host or spine {name!r}.",
+                next_step=f"Name one of {known}." if known else "Bring a lab up: `corral lab up`.",
             )
-        lab.reboot(names.index(host) + 1)
 
 
 @app.command()
@@ -169,8 +194,17 @@ def _lab(folder: Path) -> Lab:
     return Lab(paths.LabDir.at(folder), paths.Cache.find(os.environ))
 
 
-def _options(hosts: int, management: str, guests: str) -> Options:
-    return Options(hosts, _prefix("--management", management), _prefix("--guests", guests))
+def _options(
+    hosts: int, management: str, guests: str, loopbacks: str, guests6: str | None, loopbacks6: str | None
+) -> Options:
+    return Options(
+        hosts,
+        _prefix("--management", management),
+        _prefix("--guests", guests),
+        _prefix("--loopbacks", loopbacks),
+        None if guests6 is None else _prefix6("--guests6", guests6),
+        None if loopbacks6 is None else _prefix6("--loopbacks6", loopbacks6),
+    )
 
 
 def _prefix(option: str, text: str) -> ipaddress.IPv4Network:
@@ -179,6 +213,15 @@ def _prefix(option: str, text: str) -> ipaddress.IPv4Network:
     except ValueError as error:
         raise errors.LabError(
             f"{option} {text} is not an IPv4 prefix: {error}.", next_step=f"Give one such as {option} 10.99.0.0/24."
+        ) from error
+
+
+def _prefix6(option: str, text: str) -> ipaddress.IPv6Network:
+    try:
+        return ipaddress.IPv6Network(text)
+    except ValueError as error:
+        raise errors.LabError(
+            f"{option} {text} is not an IPv6 prefix: {error}.", next_step=f"Give one such as {option} fd00:99::/64."
         ) from error
 
 

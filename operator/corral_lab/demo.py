@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import signal
@@ -17,6 +16,10 @@ import yaml
 from corral_lab import errors, kubectl, progress
 from corral_lab.host import namespace
 from corral_lab.lab import Lab
+from corral_lab.options import Prefix
+
+HOSTS = 3
+"""How many hosts a demo has, where nobody says otherwise."""
 
 NAMESPACE = "default"
 HELLO = "hello"
@@ -28,17 +31,17 @@ _OPERATOR = ("operator/classes.yaml", "operator/network.yaml", "operator/cloud.y
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """The project's examples, and the prefix that this lab routes: the pool of the examples has the default lab's."""
+    """The project's examples, and the prefixes that this lab routes: the pool of the examples has the default lab's."""
 
     folder: Path
-    guests: ipaddress.IPv4Network
+    guests: tuple[Prefix, ...]
 
     def text(self, name: str) -> str:
         """The manifests of one file, as they are applied to this lab."""
         manifests = list(yaml.safe_load_all((self.folder / name).read_text()))
         for one in manifests:
             if one["kind"] == "IPPool":
-                one["spec"]["prefixes"] = [str(self.guests)]
+                one["spec"]["prefixes"] = [str(prefix) for prefix in self.guests]
         return yaml.safe_dump_all(manifests, sort_keys=False)
 
 
@@ -57,7 +60,7 @@ def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Exampl
 
     with steps.step("its QEMU killed, and the guest back"):
         before = boots(address)
-        os.kill(qemu_pid(lab.host(1), HELLO), signal.SIGKILL)
+        os.kill(qemu_pid(_host(lab, api, HELLO), HELLO), signal.SIGKILL)
         _until_rebooted(address, before)
         api.wait("condition=Ready", f"vm.corral.dev/{HELLO}", seconds=60)
         after = _address(api, HELLO)
@@ -111,6 +114,11 @@ def _until_rebooted(address: str, before: int) -> None:
         if time.monotonic() > deadline:
             raise errors.LabError("The guest did not come back.", next_step="kubectl get vm.corral.dev -o wide")
         time.sleep(0.2)
+
+
+def _host(lab: Lab, api: kubectl.Kubectl, name: str) -> namespace.Host:
+    placed = api.get(f"vm.corral.dev/{name}")["status"]["placement"]["host"]
+    return next(host for host in lab.hosts() if host.name == placed)
 
 
 def _address(api: kubectl.Kubectl, name: str) -> str:

@@ -7,13 +7,11 @@ missing, so that run again it mends, and on a lab that is well it takes a second
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from corral import access
@@ -21,10 +19,12 @@ from corral.api import v1alpha1
 from corral.crds import generate
 from corral_lab import errors, files, kubectl, objects, paths, process, progress, shell, state
 from corral_lab.control_plane import plane
+from corral_lab.fabric import fabric
 from corral_lab.guest import build as guest_build
 from corral_lab.guest import debian
-from corral_lab.host import libvirtd, lifecycle, management, namespace
+from corral_lab.host import frr, libvirtd, lifecycle, management, namespace
 from corral_lab.host import programs as host_programs
+from corral_lab.options import Options
 from corral_lab.programs import build, recipe
 
 CONTROLLER = "controller"
@@ -37,42 +37,6 @@ METRICS_PORT = 9180
 """Where the controller serves its metrics, at the machine's management address, and agents at their host's loopback."""
 
 _SECTION = "lab"
-_MANAGEMENT = ipaddress.IPv4Network("100.88.0.0/24")
-_GUESTS = ipaddress.IPv4Network("10.77.0.0/24")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a lab is made of. Two labs side by side differ in both prefixes."""
-
-    hosts: int = 1
-    management: ipaddress.IPv4Network = _MANAGEMENT
-    guests: ipaddress.IPv4Network = _GUESTS
-
-    @property
-    def address(self) -> ipaddress.IPv4Address:
-        """The machine's end: where the API server and the image server listen."""
-        return self.management.network_address + 1
-
-    def host_address(self, number: int) -> ipaddress.IPv4Address:
-        """The management address of the host of this number, from 1."""
-        return self.management.network_address + 10 + number
-
-    def check(self) -> None:
-        """Raises `errors.LabError` for prefixes that can't be had together, or are too small."""
-        if self.management.overlaps(self.guests):
-            raise errors.LabError(
-                f"The management prefix {self.management} and the prefix of the guests {self.guests} overlap.",
-                next_step="Give two that share no address, such as --management 100.99.0.0/24 --guests 10.99.0.0/24.",
-            )
-        if self.host_address(self.hosts) not in self.management:
-            raise errors.LabError(
-                f"The management prefix {self.management} is too small for {self.hosts} host(s).",
-                next_step="Give a larger one, such as --management 100.99.0.0/24.",
-            )
-
-    def wire(self) -> dict[str, object]:
-        return {"hosts": self.hosts, "management": str(self.management), "guests": str(self.guests)}
 
 
 class Lab:
@@ -91,10 +55,7 @@ class Lab:
     def options(self) -> Options | None:
         """What the lab was last brought up with; None where it never was."""
         kept = state.read(self.folder, _SECTION)
-        if not kept:
-            return None
-        networks = {name: ipaddress.IPv4Network(kept[name]) for name in ("management", "guests")}
-        return Options(hosts=int(kept["hosts"]), **networks)
+        return Options.read(kept) if kept else None
 
     def hosts(self) -> tuple[namespace.Host, ...]:
         """The hosts that this lab has, or had when it was last up."""
@@ -105,6 +66,15 @@ class Lab:
         """The host of this number, from 1."""
         name = f"h{number}"
         return namespace.Host(lab=self.name, name=name, folder=self.folder.root / "hosts" / name)
+
+    def spines(self) -> tuple[namespace.Host, ...]:
+        """The spines that this lab has, or had when it was last up."""
+        options = self.options()
+        return () if options is None else self.fabric(options).spines
+
+    def fabric(self, options: Options) -> fabric.Fabric:
+        """The spines of a lab that is, or is to be, brought up with these options."""
+        return fabric.Fabric(self.name, self.folder.root / "spines", options)
 
     def up(self, options: Options, steps: progress.Steps) -> kubectl.Kubectl:
         """Bring everything up, and return a kubectl with all rights. Raises `errors.LabError`."""
@@ -120,7 +90,8 @@ class Lab:
         self._remember(options, net, image)
         control_plane = plane.ControlPlane(self.folder, programs, str(options.address))
         control_plane.start(steps)
-        shell.write(self.folder, programs.kubectl, (options.management, options.guests), person)
+        direct = (options.management, options.guests, options.guests6)
+        shell.write(self.folder, programs.kubectl, direct, person)
         api = self.kubectl(programs)
         with steps.step("Corral's kinds and rights"):
             kinds = [generate.crd(one.kind, one.spec, one.status, one.description) for one in v1alpha1.RESOURCES]
@@ -129,13 +100,18 @@ class Lab:
             api.wait("condition=Established", "crd", *(one.kind.crd_name for one in v1alpha1.RESOURCES))
         process.start(self._images(options))
         process.start(self._controller(control_plane))
+        with steps.step("fabric"):
+            self._fabric_up(options)
         with steps.step(f"{options.hosts} {'host' if options.hosts == 1 else 'hosts'}"):
             for number in range(1, options.hosts + 1):
                 self._host_up(options, number, net)
                 self._agent_up(control_plane, number)
-            api.apply(objects.image(image, self._url(options)), *(objects.host(one.name) for one in self.hosts()))
-            if options.hosts:
-                net.route_guests(options.guests, self.host(1), options.host_address(1), self.hosts())
+            self.fabric(options).admit()
+            hosts = [
+                objects.host(host.name, number, options.host_loopback(number))
+                for number, host in enumerate(self.hosts(), start=1)
+            ]
+            api.apply(objects.image(image, self._url(options)), *hosts)
         with steps.step("agents answer") as step:
             step.note("waiting for every Host to be Ready")
             if options.hosts:
@@ -152,9 +128,7 @@ class Lab:
 
         Built where it is not in the cache. Raises `errors.LabError`.
         """
-        options = self.options()
-        if options is None:
-            raise errors.LabError(f"There is no lab in {self.folder.root}.", next_step="Bring one up: `corral lab up`.")
+        options = self._known()
         kept = state.read(self.folder, _SECTION)
         # As of the small guest: disks are clones of the first, and its object never changes.
         made = debian.load(self.cache, kept.get("debian", "none")) or debian.provide(self.cache, steps)
@@ -201,11 +175,27 @@ class Lab:
             raise errors.LabError(
                 f"The lab in {self.folder.root} has no host {number}.", next_step="See `corral lab status`."
             )
-        net = management.Management(self.name, options.address)
-        self._host_up(options, number, net)
+        self._host_up(options, number, management.Management(self.name, options.address))
         self.start_agent(number)
-        if number == 1:
-            net.route_guests(options.guests, self.host(1), options.host_address(1), self.hosts())
+
+    def reboot_spine(self, number: int) -> None:
+        """Cut this spine's power, and boot it again."""
+        self.cut_spine(number)
+        self.boot_spines()
+
+    def cut_spine(self, number: int) -> None:
+        """End all that runs on this spine at once. Packets go by the other one."""
+        _check_root()
+        self.fabric(self._known()).cut_power(number)
+
+    def boot_spines(self) -> None:
+        """Have every spine up again, cabled to every host that is up. The API server need not be there."""
+        options = self._known()
+        self._fabric_up(options)
+        for host in self.hosts():
+            if process.find(host.supervisor):
+                self.fabric(options).connect(host)
+        self.fabric(options).admit()
 
     def down(self, *, keep: bool) -> None:
         """End everything: no process, namespace, mount, interface or route is left, and no file unless `keep`."""
@@ -216,6 +206,8 @@ class Lab:
             host_programs.stop(host, AGENT)
             management.disconnect(host)
             (lifecycle.stop if keep else lifecycle.down)(host)
+        if options is not None:
+            self.fabric(options).down(keep=keep)
         process.stop(self._pid_file(IMAGES))
         plane.stop(self.folder)
         if options is not None:
@@ -228,10 +220,18 @@ class Lab:
         yield from plane.status(self.folder)
         for name in (IMAGES, CONTROLLER):
             yield _seen(name, process.find(self._pid_file(name)))
-        for host in self.hosts():
+        spines = self.spines()
+        for host in (*spines, *self.hosts()):
             yield _seen(f"{host.name} supervisor", process.find(host.supervisor))
-            for name in (libvirtd.NAME, AGENT):
+            for name in frr.NAMES if host in spines else (*frr.NAMES, libvirtd.NAME, AGENT):
                 yield _seen(f"{host.name} {name}", host_programs.find(host, name))
+
+    def _known(self) -> Options:
+        """What the lab was last brought up with. Raises `errors.LabError` where it never was."""
+        options = self.options()
+        if options is None:
+            raise errors.LabError(f"There is no lab in {self.folder.root}.", next_step="Bring one up: `corral lab up`.")
+        return options
 
     def _check(self, options: Options, net: management.Management) -> None:
         """Refuse what can't be, before anything is changed."""
@@ -239,12 +239,12 @@ class Lab:
         before = self.options()
         if before is not None and before != options:
             raise errors.LabError(
-                f"The lab in {self.folder.root} is there with other options: {before.hosts} host(s), "
-                f"management {before.management}, guests {before.guests}.",
+                f"The lab in {self.folder.root} is there with other options: {before}.",
                 next_step="Take it down first, with `corral lab down`, or name another folder with --dir.",
             )
         members = tuple(self.host(number) for number in range(1, options.hosts + 1))
-        net.check(options.management, options.guests, members)
+        net.check(options.management, members)
+        self.fabric(options).check(members)
 
     def _guest_image(self, steps: progress.Steps) -> guest_build.GuestImage:
         """What the lab's image was made from first: its disks are clones of it, and its object never changes."""
@@ -298,11 +298,18 @@ class Lab:
     def _pid_file(self, name: str) -> Path:
         return self.folder.run / f"{name}.pid"
 
+    def _fabric_up(self, options: Options) -> None:
+        spines = self.fabric(options)
+        (self.folder.root / "spines").mkdir(mode=0o711, exist_ok=True)
+        spines.up(f"h{number}" for number in range(1, options.hosts + 1))
+
     def _host_up(self, options: Options, number: int, net: management.Management) -> None:
         host = self.host(number)
         host.folder.parent.mkdir(mode=0o711, exist_ok=True)
         lifecycle.up(host)
         net.connect(host, options.host_address(number))
+        self.fabric(options).connect(host)
+        frr.start([host])
         libvirtd.start(host)
 
     def _agent_up(self, control_plane: plane.ControlPlane, number: int, *options: str) -> None:

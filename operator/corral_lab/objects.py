@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from corral.api import schema
+from corral_lab import options
+from corral_lab.fabric import fabric
 from corral_lab.guest import build
 from corral_lab.guest import debian as debian_image
 
 IMAGE = "lab"
 
 
-def host(name: str) -> dict[str, Any]:
-    """A Host."""
-    return _object("Host", name, {})
+def host(name: str, number: int, loopback: options.Loopback) -> dict[str, Any]:
+    """The Host of this number, from 1, which announces itself and its guests to both spines."""
+    bgp = {
+        "asn": 4200000010 + number,
+        "addresses": [str(loopback.v4), str(loopback.v6)],
+        "neighbors": [{"interface": fabric.uplink(spine)} for spine in range(1, options.SPINES + 1)],
+    }
+    return _object("Host", name, {"bgp": bgp})
 
 
 def image(built: build.GuestImage, server: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ file and the administrator's kubeconfig are then that user's, so that kubectl wo
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shlex
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral_lab import files, paths
+from corral_lab.options import Prefix
 
 _PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
@@ -41,7 +41,7 @@ def make(folder: Path, person: Person | None) -> None:
             os.chown(path, person.user, person.group)
 
 
-def write(lab: paths.LabDir, kubectl: Path, prefixes: Iterable[ipaddress.IPv4Network], person: Person | None) -> None:
+def write(lab: paths.LabDir, kubectl: Path, prefixes: Iterable[Prefix], person: Person | None) -> None:
     """Write the file to `source`, and give the person what is theirs. The folder and the kubeconfig are there."""
     lab.shell_cache.mkdir(mode=0o700, exist_ok=True)
     files.replace(lab.env, render(lab, kubectl, prefixes), mode=0o644)
@@ -50,7 +50,7 @@ def write(lab: paths.LabDir, kubectl: Path, prefixes: Iterable[ipaddress.IPv4Net
             os.chown(path, person.user, person.group)
 
 
-def render(lab: paths.LabDir, kubectl: Path, prefixes: Iterable[ipaddress.IPv4Network]) -> str:
+def render(lab: paths.LabDir, kubectl: Path, prefixes: Iterable[Prefix]) -> str:
     """The file's text, for any POSIX shell: this lab's kubectl and API server, and its addresses past every proxy."""
     direct = ",".join(map(str, prefixes))
     asked = "".join(f"${{{name}-}}" for name in _PROXIES)

@@ -30,9 +30,14 @@ from corral_drivers.seed import plan as seed_plan
 from corral_lab import demo, errors, kubectl, objects, paths, progress
 from corral_lab.guest import build
 from corral_lab.host import programs
-from corral_lab.lab import Lab, Options
+from corral_lab.lab import Lab
+from corral_lab.options import Options
 
-OPTIONS = Options(management=ipaddress.IPv4Network("100.91.0.0/24"), guests=ipaddress.IPv4Network("10.80.0.0/24"))
+OPTIONS = Options(
+    management=ipaddress.IPv4Network("100.91.0.0/24"),
+    guests=ipaddress.IPv4Network("10.80.0.0/24"),
+    loopbacks=ipaddress.IPv4Network("100.84.0.0/24"),
+)
 MEMORY = 96
 FIRST = ipaddress.IPv4Address("10.80.0.200")
 """The floor's guests have addresses that the pool gives last."""

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from corral_lab import lab, paths, progress
+from corral_lab.options import Options
 
 from .cloud import NOTHING, TENANT, Cloud, Guest, objects, until
 
 MANAGEMENT = ipaddress.IPv4Network("100.89.0.0/24")
 GUESTS = ipaddress.IPv4Network("10.78.0.0/24")
+LOOPBACKS = ipaddress.IPv4Network("100.86.0.0/24")
 
 Make = Callable[..., Guest]
 
@@ -27,7 +29,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     folder = pathlib.Path(kept) if kept else tmp_path_factory.mktemp("lab")
     own = lab.Lab(paths.LabDir.at(folder), cache)
     try:
-        options = own.options() or lab.Options(management=MANAGEMENT, guests=GUESTS)
+        options = own.options() or Options(management=MANAGEMENT, guests=GUESTS, loopbacks=LOOPBACKS)
         api = own.kubectl() if kept else own.up(options, progress.silent())
         api.apply(*objects(str(options.guests)))
         yield Cloud(own, api)

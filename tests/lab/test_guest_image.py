@@ -106,7 +106,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[namespace.Host]:
         lifecycle.up(host)
         machine.up(HOSTS)
         machine.connect(host, HOST_ADDRESS)
-        machine.route_guests(GUESTS, host, HOST_ADDRESS)
+        way = ["via", str(HOST_ADDRESS), "dev", management.machine_interface(host), "src", str(LAB_ADDRESS)]
+        subprocess.run(["ip", "route", "replace", str(GUESTS), *way], check=True)
         _tap(host)
         yield host
     finally:

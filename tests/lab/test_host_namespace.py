@@ -22,7 +22,6 @@ pytestmark = pytest.mark.lab
 LAB = "host-test"
 LAB_ADDRESS = ipaddress.IPv4Address("100.127.22.1")
 HOSTS = ipaddress.IPv4Network("100.127.22.0/24")
-GUESTS = ipaddress.IPv4Network("10.254.22.0/24")
 ADDRESSES = {"n1": ipaddress.IPv4Address("100.127.22.11"), "n2": ipaddress.IPv4Address("100.127.22.12")}
 DOMAIN = """\
 <domain type='qemu'>
@@ -178,37 +177,16 @@ def test_the_machine_and_its_hosts_reach_each_other(
     assert _routes() == routes
 
 
-def test_a_guest_behind_a_host_is_reached_from_the_machine(
-    hosts: tuple[namespace.Host, namespace.Host], joined: management.Management
-) -> None:
-    one, _ = hosts
-    _on(one, "ip", "address", "add", "10.254.22.5/32", "dev", "lo")
-    joined.route_guests(GUESTS, one, ADDRESSES["n1"])
-    joined.route_guests(GUESTS, one, ADDRESSES["n1"])
-
-    subprocess.run(["ping", "-c1", "-W2", "10.254.22.5"], check=True, capture_output=True)
-    _on(one, "ip", "address", "del", "10.254.22.5/32", "dev", "lo")
-
-
-def test_a_prefix_that_is_taken_is_refused(
-    hosts: tuple[namespace.Host, namespace.Host], joined: management.Management
-) -> None:
-    one, two = hosts
-    joined.route_guests(GUESTS, one, ADDRESSES["n1"])
-
-    part = ipaddress.IPv4Network("10.254.22.128/25")
-    with pytest.raises(errors.LabError, match=r"overlaps the route to 10\.254\.22\.0/24"):
-        joined.route_guests(part, two, ADDRESSES["n2"])
-    # A part of it may go by another host of the same lab.
-    joined.route_guests(part, two, ADDRESSES["n2"], others=[one])
-    # Another lab's management network, too, finds that its prefix is taken.
+def test_a_prefix_that_is_taken_is_refused(joined: management.Management) -> None:
+    # Another lab's management network finds that its prefix is taken, this lab's own does not.
     with pytest.raises(errors.LabError, match="management prefix"):
         management.Management("other", ipaddress.IPv4Address("100.127.22.2")).up(HOSTS)
+    joined.check(HOSTS, [])
 
 
 def _routes() -> list[str]:
     shown = subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
-    return sorted(line for line in shown.splitlines() if "100.127.22." in line or "10.254.22." in line)
+    return sorted(line for line in shown.splitlines() if "100.127.22." in line)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["orderly", "supervisor-killed"])
@@ -217,7 +195,6 @@ def test_down_leaves_nothing(tmp_path: pathlib.Path, killed: bool) -> None:
     with _host("n3", tmp_path) as host:
         machine.up(HOSTS)
         machine.connect(host, ADDRESSES["n1"])
-        machine.route_guests(GUESTS, host, ADDRESSES["n1"])
         _start_guest(host)
         programs.start(host, "stubborn", ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
         pids, network = host.processes(), host.network_file.stat().st_ino

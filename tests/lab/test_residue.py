@@ -27,7 +27,7 @@ from .cloud import Cloud, until
 pytestmark = pytest.mark.lab
 
 PROJECT = pathlib.Path(__file__).parents[2]
-PREFIXES = ("--management", "100.90.0.0/24", "--guests", "10.79.0.0/24")
+PREFIXES = ("--management", "100.90.0.0/24", "--guests", "10.79.0.0/24", "--loopbacks", "100.85.0.0/24")
 NOBODY = 65534
 
 
@@ -114,7 +114,7 @@ def test_a_user_of_sudo_has_kubectl_and_a_lab_that_was_killed_leaves_nothing(clo
     as_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "sh", "-c", typed]
     environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "https_proxy": "http://192.0.2.1:3128"}
     done = subprocess.run(as_user, env=environ, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.split() == ["host.corral.dev/h1", "100.90.0.0/24,10.79.0.0/24"], done.stderr
+    assert done.stdout.split() == ["host.corral.dev/h1", "100.90.0.0/24,10.79.0.0/24,fd00:10:79::/64"], done.stderr
 
     for pid in terminal.processes():
         with contextlib.suppress(ProcessLookupError):
@@ -124,18 +124,19 @@ def test_a_user_of_sudo_has_kubectl_and_a_lab_that_was_killed_leaves_nothing(clo
     terminal.leaves_nothing(before)
 
 
-@pytest.mark.parametrize("taken", ["management", "guests"])
+@pytest.mark.parametrize("taken", ["management", "guests", "loopbacks", "guests6"])
 def test_a_prefix_that_is_taken_is_refused_before_anything_is_changed(
     cloud: Cloud, terminal: Terminal, taken: str
 ) -> None:
     options = cloud.lab.options()
     assert options is not None
-    prefixes = dict(zip(PREFIXES[::2], PREFIXES[1::2], strict=True)) | {f"--{taken}": options.wire()[taken]}
+    prefix = str(getattr(options, taken))
+    prefixes = dict(zip(PREFIXES[::2], PREFIXES[1::2], strict=True)) | {f"--{taken}": prefix}
     before = terminal.snapshot()
 
-    told = terminal.corral_lab("up", *(str(word) for pair in prefixes.items() for word in pair), fails=True)
+    told = terminal.corral_lab("up", *(word for pair in prefixes.items() for word in pair), fails=True)
 
-    assert f"{options.wire()[taken]} overlaps the route to" in told
+    assert f"{prefix} overlaps the route to" in told
     assert "Next: " in told
     assert "Traceback" not in told
     terminal.leaves_nothing(before)

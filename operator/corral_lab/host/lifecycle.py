@@ -15,7 +15,7 @@ from pathlib import Path
 
 import corral_lab
 from corral_lab import errors, process
-from corral_lab.host import namespace, programs
+from corral_lab.host import frr, machine, namespace, programs
 
 _PROGRAMS = {
     "nsenter": "util-linux",
@@ -23,7 +23,9 @@ _PROGRAMS = {
     "ip": "iproute2",
     "libvirtd": "libvirt-daemon",
     "qemu-system-x86_64": "qemu-system-x86",
+    str(frr.PROGRAMS / frr.ZEBRA): "frr",
 }
+_FOLDERS = {"/etc/frr": "frr"}
 _READY_WITHIN = 20.0
 
 
@@ -52,10 +54,23 @@ def stop(host: namespace.Host) -> None:
 
 def cut_power(host: namespace.Host) -> None:
     """End everything on the host at once, with its network and what lies in its /run. Its disks stay, for `up`."""
+    end_at_once(host)
+    namespace.remove_network(host)
+
+
+def end_at_once(host: namespace.Host) -> None:
+    """The same, but the network stays, for `up` to find: nobody at the other end of a cable loses an interface.
+
+    The carrier goes first, as when the power does. Otherwise the kernel would still say goodbye for what it kills, and
+    a BGP neighbour take that for the graceful restart of a router that goes on forwarding.
+    """
+    if namespace.holds(host.network_file):
+        with machine.on_host(host) as netlink:
+            for link in netlink.get_links():
+                netlink.link("set", index=link["index"], state="down")
     namespace.end_processes(host.network_file, patience=0.0)
     for left in (*host.pids.glob("*.pid"), host.supervisor):
         left.unlink(missing_ok=True)
-    namespace.remove_network(host)
     shutil.rmtree(host.own("/run"), ignore_errors=True)
 
 
@@ -110,10 +125,11 @@ def _wait(host: namespace.Host) -> None:
 def _check() -> None:
     if os.geteuid() != 0:
         raise errors.LabError("Lab hosts are made of namespaces, which needs root.", next_step="Run this with sudo.")
-    missing = sorted({package for program, package in _PROGRAMS.items() if not shutil.which(program)})
-    missing += [] if all(Path(folder).is_dir() for folder in namespace.FOLDERS) else ["libvirt-daemon-system"]
+    missing = {package for program, package in _PROGRAMS.items() if not shutil.which(program)}
+    folders = [folder for folder in namespace.FOLDERS if not Path(folder).is_dir()]
+    missing |= {_FOLDERS.get(folder, "libvirt-daemon-system") for folder in folders}
     if missing:
         raise errors.LabError(
             "Lab hosts need programs that are not installed.",
-            next_step=f"apt install --no-install-recommends {' '.join(missing)}",
+            next_step=f"apt install --no-install-recommends {' '.join(sorted(missing))}",
         )

@@ -19,8 +19,17 @@ from pathlib import Path
 
 from corral_lab import errors, process
 
-FOLDERS = ("/run", "/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
-"""The machine's folders that a host has for itself. All of /run, because not every machine has a /run/libvirt."""
+FOLDERS = (
+    "/run",
+    "/etc/libvirt",
+    "/var/lib/libvirt",
+    "/var/cache/libvirt",
+    "/var/log/libvirt",
+    "/etc/frr",
+    "/var/tmp",  # noqa: S108 - a folder to hide, not one to write in
+)
+"""The machine's folders that a host has for itself. All of /run, because not every machine has a /run/libvirt; all of
+/var/tmp, where FRR makes a folder for its crash logs."""
 
 CONTROL = Path("/run/corral-lab.sock")
 """Where a host's supervisor listens, as seen on the host."""
@@ -55,7 +64,7 @@ class Host:
         if hidden or len(os.fsencode(self.libvirt_socket)) > _SOCKET_PATH:
             raise errors.LabError(
                 f"The folder {self.folder} can't hold a lab host: its path is too long, or hidden on the host itself.",
-                next_step="Use a folder with a shorter path that is not in /run or one of libvirt's.",
+                next_step="Use a folder with a shorter path outside /run, /var/tmp, and libvirt's and FRR's own.",
             )
 
     @property

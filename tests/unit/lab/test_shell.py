@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from corral_lab import errors, lab, paths, shell
+from corral_lab import paths, shell
 
 PREFIXES = (ipaddress.IPv4Network("100.88.0.0/24"), ipaddress.IPv4Network("10.77.0.0/24"))
 
@@ -35,15 +35,3 @@ def test_the_person_is_who_typed_sudo() -> None:
     assert shell.Person.find({"SUDO_UID": "1000", "SUDO_GID": "100"}) == shell.Person(1000, 100)
     assert shell.Person.find({"SUDO_UID": "1000"}) is None
     assert shell.Person.find({}) is None
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (lab.Options(management=PREFIXES[0], guests=PREFIXES[0]), "overlap"),
-        (lab.Options(hosts=3, management=ipaddress.IPv4Network("100.88.0.0/29")), "too small for 3"),
-    ],
-)
-def test_prefixes_that_can_not_be_had_are_refused(options: lab.Options, says: str) -> None:
-    with pytest.raises(errors.LabError, match=says):
-        options.check()

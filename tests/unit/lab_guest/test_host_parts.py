@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral_lab import errors
-from corral_lab.host import inside, libvirtd, management, namespace
+from corral_lab.host import inside, libvirtd, machine, management, namespace
 
 FOLDER = pathlib.Path("/srv/lab/hosts/h1")
 
@@ -47,35 +47,44 @@ def test_namespace_mounts_are_found_innermost_first() -> None:
     assert inside.namespace_files(table) == ["/run/netns/x", "/srv/a b/netns"]
 
 
-def _route(prefix: str, interface: str = "eth0") -> management.Route:
-    return management.Route(ipaddress.IPv4Network(prefix), interface)
+def _route(prefix: str, interface: str = "eth0") -> machine.Route:
+    return machine.Route(ipaddress.ip_network(prefix), interface)
 
 
 def test_an_overlap_is_found_either_way_round_and_a_default_route_is_none() -> None:
     wanted = ipaddress.IPv4Network("10.77.0.0/16")
 
-    assert management.overlap(wanted, [_route("0.0.0.0/0"), _route("10.78.0.0/16")], ours=()) is None
-    assert management.overlap(wanted, [_route("10.0.0.0/8")], ours=()) == _route("10.0.0.0/8")
-    assert management.overlap(wanted, [_route("10.77.3.4/32")], ours=()) == _route("10.77.3.4/32")
-    assert management.overlap(wanted, [_route("10.77.3.4/32", "cm-1")], ours=["cm-1"]) is None
+    assert machine.overlap(wanted, [_route("0.0.0.0/0"), _route("10.78.0.0/16")], ours=()) is None
+    assert machine.overlap(wanted, [_route("10.0.0.0/8")], ours=()) == _route("10.0.0.0/8")
+    assert machine.overlap(wanted, [_route("10.77.3.4/32")], ours=()) == _route("10.77.3.4/32")
+    assert machine.overlap(wanted, [_route("10.77.3.4/32", "cm-1")], ours=["cm-1"]) is None
+    assert machine.overlap(wanted, [_route("::/0"), _route("fd00::/8")], ours=()) is None
+    assert machine.overlap(ipaddress.ip_network("fd00:10:77::/64"), [_route("fd00::/8")], ours=()) == _route("fd00::/8")
 
 
-_prefixes = st.builds(
-    lambda address, length: ipaddress.IPv4Network((address, length), strict=False),
-    st.integers(0, 2**32 - 1),
-    st.integers(1, 32),
+_prefixes = st.one_of(
+    st.builds(
+        lambda address, length: ipaddress.IPv4Network((address, length), strict=False),
+        st.integers(0, 2**32 - 1),
+        st.integers(1, 32),
+    ),
+    st.builds(
+        lambda address, length: ipaddress.IPv6Network((address, length), strict=False),
+        st.integers(0, 2**128 - 1),
+        st.integers(1, 128),
+    ),
 )
 
 
 @given(_prefixes, st.lists(_prefixes, max_size=6))
-def test_an_overlap_is_one_in_any_order(wanted: ipaddress.IPv4Network, taken: list[ipaddress.IPv4Network]) -> None:
-    routes = [management.Route(prefix, "eth0") for prefix in taken]
+def test_an_overlap_is_one_in_any_order(wanted: machine.Prefix, taken: list[machine.Prefix]) -> None:
+    routes = [machine.Route(prefix, "eth0") for prefix in taken]
 
-    found = management.overlap(wanted, routes, ours=())
+    found = machine.overlap(wanted, routes, ours=())
 
-    assert found == management.overlap(wanted, reversed(routes), ours=())
-    assert (found is not None) == any(prefix.overlaps(wanted) for prefix in taken)
-    assert management.overlap(wanted, routes, ours=["eth0"]) is None
+    assert found == machine.overlap(wanted, reversed(routes), ours=())
+    assert (found is not None) == any(prefix.version == wanted.version and prefix.overlaps(wanted) for prefix in taken)
+    assert machine.overlap(wanted, routes, ours=["eth0"]) is None
 
 
 def test_the_configuration_gives_every_host_its_own_identity() -> None:
