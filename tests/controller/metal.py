@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from corral.agent import rooms
 from corral_drivers import errors
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import simulated as dhcp
 from corral_drivers.hypervisor import model as hypervisor_model
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
@@ -37,6 +39,7 @@ class Metal:
     seeds: seed.World = field(default_factory=seed.World)
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
+    dhcp: dhcp.World = field(default_factory=dhcp.World)
     task: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     pids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -69,6 +72,7 @@ class Metal:
             seed.Simulated(seed_port.Settings(f"{folder}/seeds"), world=self.seeds, fail_at=fail),
             link.Simulated(link_port.Settings(*marks), world=self.links, fail_at=fail),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=fail),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp"), world=self.dhcp, fail_at=fail),
         )
 
     @property
@@ -80,4 +84,5 @@ class Metal:
     @property
     def is_empty(self) -> bool:
         """Whether nothing but images is left."""
-        return not (self.machine.guests or self.pool.disks or self.seeds.seeds or self.links.interfaces)
+        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, self.dhcp.kept)
+        return not any(left)

@@ -28,6 +28,7 @@ async def listen(made: Rooms, sync: Sync) -> contextlib.ExitStack:
         ("seed", made.seeds.watch, sync.touched),
         ("link", made.links.watch, sync.touched),
         ("routing", made.routing.watch, sync.touched_over),
+        ("dhcp", made.dhcp.watch, sync.touched),
     )
     with contextlib.ExitStack() as heard:
         for name, watch, touched in rooms:

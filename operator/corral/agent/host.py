@@ -139,6 +139,7 @@ class HostStates:
             "disk": await _tried(rooms.storage.owners, other),
             "seed": await _tried(rooms.seeds.owners, other),
             "tap": await _tried(rooms.links.owners, other),
+            "dhcp": await _tried(rooms.dhcp.owners, other),
         }
         if domains is None or other:
             return None

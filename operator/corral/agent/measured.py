@@ -30,6 +30,7 @@ def rooms(made: Rooms, counted: metrics.Metrics) -> Rooms:
         seeds=_measured("seed", made.seeds, counted),
         links=_measured("link", made.links, counted),
         routing=_measured("routing", made.routing, counted),
+        dhcp=_measured("dhcp", made.dhcp, counted),
     )
 
 

@@ -7,6 +7,9 @@ from importlib import metadata
 from typing import Any
 
 from corral.agent import desired
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import responder
+from corral_drivers.dhcp import simulated as simulated_dhcp
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
@@ -44,6 +47,12 @@ class Rooms:
     seeds: seed_port.Seeds
     links: link_port.Links
     routing: routing_port.Routing
+    dhcp: dhcp_port.Dhcp
+
+    async def close(self) -> None:
+        """End what the rooms hold open; guests run on."""
+        await self.dhcp.close()
+        await self.hypervisor.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ def build(driver: str, place: Place) -> Rooms:
     seeds = seed_port.Settings(f"{place.folder}/seeds")
     links = link_port.Settings(place.cloud, place.host, desired.GATEWAY)
     routing = routing_port.Settings()
+    dhcp = dhcp_port.Settings(f"{place.folder}/dhcp", desired.GATEWAY, desired.GATEWAY_V6)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,
@@ -75,6 +85,7 @@ def build(driver: str, place: Place) -> Rooms:
             simulated_seed.Simulated(seeds),
             simulated_link.Simulated(links),
             simulated_routing.Simulated(routing),
+            simulated_dhcp.Simulated(dhcp),
         )
     return Rooms(
         hypervisor,
@@ -83,6 +94,7 @@ def build(driver: str, place: Place) -> Rooms:
         nocloud.NoCloud(seeds),
         tap.Taps(links),
         kernel.Kernel(routing),
+        responder.Responder(dhcp),
     )
 
 

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Mapping
 
 from corral_drivers import errors
+from corral_drivers.dhcp import model as dhcp
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -51,6 +52,12 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         routing.Cause.INTERFACE_MISSING: "RoutingFailed",
         routing.Cause.PREFIX_TAKEN: "PrefixTaken",
         routing.Cause.FAILED: "RoutingFailed",
+    },
+    dhcp.Cause: {
+        dhcp.Cause.INTERFACE_TAKEN: "NameTaken",
+        dhcp.Cause.UNSUPPORTED: "HostUnsupported",
+        dhcp.Cause.NO_SPACE: "HostDiskFull",
+        dhcp.Cause.FAILED: "DhcpFailed",
     },
     hypervisor.Cause: {
         hypervisor.Cause.CONNECTION_LOST: "HypervisorUnavailable",

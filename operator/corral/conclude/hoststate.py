@@ -21,7 +21,7 @@ LONGEST_LIST = 512
 
 @dataclass(frozen=True, slots=True)
 class Orphaned:
-    """What there is of an owner without Instance: kinds (domain, disk, seed, tap), and what it was made for.
+    """What there is of an owner without Instance: kinds (domain, disk, seed, tap, dhcp), and what it was made for.
 
     `addresses` are those of each interface.
     """

@@ -12,6 +12,8 @@ from corral.agent import desired, fetches, guest, memory, rooms
 from corral.api.v1alpha1 import instance
 from corral.conclude import instance as conclude
 from corral_drivers import errors
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import simulated as dhcp
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
@@ -89,6 +91,7 @@ class Host:
     seeds: seed.World = field(default_factory=seed.World)
     links: link.World = field(default_factory=link.World)
     routing: routing.World = field(default_factory=routing.World)
+    dhcp: dhcp.World = field(default_factory=dhcp.World)
     woken: list[str] = field(default_factory=list)
     put_back: list[str] = field(default_factory=list)
     """The rooms in which something was put back."""
@@ -113,6 +116,7 @@ class Host:
             seed.Simulated(seed_port.Settings(f"{folder}/seeds"), world=self.seeds, fail_at=self._ask),
             link.Simulated(link_port.Settings(CLOUD, HOST), world=self.links, fail_at=self._ask),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=self._ask),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp"), world=self.dhcp, fail_at=self._ask),
         )
 
     def _ask(self, step: object) -> errors.DriverError | None:
@@ -121,7 +125,7 @@ class Host:
 
     def empty(self) -> bool:
         """Whether nothing but images is left."""
-        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces)
+        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, self.dhcp.kept)
         return not any(left) and not any(self.routing.entries(name) for name in list(self.routing.by_interface))
 
 

@@ -26,6 +26,7 @@ DISTURBANCES: dict[str, Disturb] = {
     "tap": lambda host: host.links.drop(TAP),
     "routes": lambda host: host.routing.lose(TAP),
     "seed": lambda host: host.seeds.put(OWNER, None),
+    "answers": lambda host: host.dhcp.put(OWNER, None),
     "disk": lambda host: host.pool.rename(OWNER, "root"),
 }
 
