@@ -84,6 +84,11 @@ class Site:
     def routes(self, family: str) -> dict[str, dict[str, Any]]:
         return {one["dst"]: one for one in json.loads(self.guest.run("ip", "-json", family, "route", "show"))}
 
+    def ways(self, family: str) -> list[dict[str, Any]]:
+        """The guest's default routes."""
+        found: list[dict[str, Any]] = json.loads(self.guest.run("ip", "-json", family, "route", "show", "default"))
+        return found
+
     async def pings(self, address: str) -> bool:
         said = await self.guest.client("ping", "-c", "1", "-W", "2", address)
         return " 0% packet loss" in said
@@ -309,6 +314,45 @@ exec "$0"
 """
 
 
+SEEDED = """
+[Match]
+Name=eth0
+[Link]
+MTUBytes=1420
+[Network]
+Address=10.77.0.5/32
+Address=fd77::5/128
+LinkLocalAddressing=ipv6
+[Route]
+Destination=0.0.0.0/0
+Gateway=169.254.1.1
+GatewayOnLink=yes
+[Route]
+Destination=::/0
+Gateway=fe80::1
+GatewayOnLink=yes
+"""
+"""What netplan makes of a seed."""
+
+
+async def test_a_guest_that_heeds_its_seed_is_not_disturbed_by_the_answers(site: Site) -> None:
+    await site.says(dataclasses.replace(OUT, addresses=("10.77.0.5", "fd77::5")))
+    (site.guest.files / "eth0.network").write_text(SEEDED)
+    script = NETWORKD.replace("exec", f"cp {site.guest.files}/eth0.network /run/systemd/network/\nexec")
+    networkd = await site.guest.start("sh", "-c", script, needs("systemd-networkd"))
+    try:
+        # It heeds the advertisement too, and by DHCPv6 gets what it has.
+        note = ("sh", "-c", "cat /run/systemd/netif/links/*; true")
+        await site.until(lambda: "fd00::53" in site.guest.run(*note), "what networkd noted")
+        await asyncio.sleep(1.0)
+        assert site.addresses() == {"10.77.0.5": 32, "fd77::5": 128}
+        assert {one["gateway"] for one in (*site.ways("-4"), *site.ways("-6"))} == {"169.254.1.1", "fe80::1"}
+        assert await site.pings("169.254.1.1")
+    finally:
+        site.guest.end()
+        await networkd.communicate()
+
+
 async def test_networkd_comes_up_as_a_stock_image_does(site: Site) -> None:
     await site.says(OUT)
     networkd = await site.guest.start("sh", "-c", NETWORKD, needs("systemd-networkd"))
@@ -317,7 +361,7 @@ async def test_networkd_comes_up_as_a_stock_image_does(site: Site) -> None:
         assert site.addresses() == {"10.77.0.5": 32, "fd77::5": 128, "fd77::6": 128}
         assert site.routes("-4")["default"]["gateway"] == "169.254.1.1"
         assert site.routes("-6")["default"]["gateway"] == "fe80::1"
-        note = ("sh", "-c", "cat /run/systemd/netif/leases/* /run/systemd/netif/links/*")
+        note = ("sh", "-c", "cat /run/systemd/netif/leases/* /run/systemd/netif/links/*; true")
         await site.until(lambda: "fd00::53" in site.guest.run(*note), "what networkd noted")
         told = dict(
             re.findall(r"^(\w+)=(.*)$", site.guest.run("sh", "-c", "cat /run/systemd/netif/leases/*"), re.MULTILINE)

@@ -221,7 +221,12 @@ async def test_an_instance_that_lost_its_finalizer_leaves_an_orphan_that_runs_on
         assert state is not None
         (orphan,) = state["status"]["orphans"]
         addresses = orphan.pop("addresses")
-        assert orphan == {"uid": owner, "name": "shop/web", "kinds": ["disk", "domain", "seed", "tap"], "epoch": 1}
+        assert orphan == {
+            "uid": owner,
+            "name": "shop/web",
+            "kinds": ["dhcp", "disk", "domain", "seed", "tap"],
+            "epoch": 1,
+        }
         assert addresses == [
             {"interface": nic["name"], "address": address}
             for nic in seen["spec"]["interfaces"]
