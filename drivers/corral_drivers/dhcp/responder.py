@@ -69,8 +69,9 @@ class Responder:
     async def observe(self, owner: str) -> Service | None:
         path = self._path(owner)
         await self.prepare()
-        there = await _in_thread(f"read what {owner} is answered", lambda: self._read(path, owner))
-        return there if there == self._table.service(owner) else None
+        text = await _in_thread(f"read what {owner} is answered", lambda: self._text(path))
+        served = self._table.service(owner)
+        return served if served is not None and text == kept.render(served) else None
 
     async def owners(self) -> frozenset[str]:
         await self.prepare()
@@ -139,15 +140,19 @@ class Responder:
         self._turn = loop.call_later(_TURN, self._advertise)
 
     def _read_all(self) -> list[Service]:
-        found = ((owner, self._read(self._path(owner), owner)) for owner in sorted(self._owners()))
-        return [service for _, service in found if service is not None]
+        found = []
+        for owner in sorted(self._owners()):
+            # What can't be read says nothing: its owner's next pass writes it anew.
+            with contextlib.suppress(ValueError):
+                found.append(kept.parse(owner, self._text(self._path(owner))))
+        return found
 
-    def _read(self, path: pathlib.Path, owner: str) -> Service | None:
+    def _text(self, path: pathlib.Path) -> str:
         self._watches.arm(self._folder, contents=True)
         try:
-            return kept.parse(owner, path.read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+            return path.read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
 
     def _path(self, owner: str) -> pathlib.Path:
         names.check_owner(owner)
