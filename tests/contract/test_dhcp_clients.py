@@ -19,6 +19,7 @@ import pytest
 
 from corral_drivers.dhcp import plan, port, responder
 from corral_drivers.dhcp.model import Answer, Service
+from corral_lab.guest import build
 
 from .dhcp_guest import MAC, Guest, ip, needs
 from .network import private_network
@@ -200,6 +201,27 @@ async def dhclient(site: Site, family: str, script: str = "/bin/true") -> str:
     # It goes to the background when it has one, and stays there as long as its network.
     await site.guest.client("sh", "-c", 'exec "$@" >/dev/null 2>&1', "sh", *DHCLIENT, family, *files, "eth0")
     return leases.read_text()
+
+
+SMALL_GUEST = """
+mount -t sysfs none /sys && mount -t tmpfs none /mnt && mkdir /mnt/bin /mnt/etc
+for applet in sh ip udhcpc hostname; do ln -s "$0" /mnt/bin/$applet; done
+cp -a /etc/. /mnt/etc/ && mkdir /mnt/etc/corral && cp "$1"/ask "$1"/told /mnt/etc/corral && chmod +x /mnt/etc/corral/*
+mount --bind /mnt/etc /etc && PATH=/mnt/bin exec /etc/corral/ask
+"""
+
+
+async def test_the_small_guest_comes_up_without_its_seed(site: Site) -> None:
+    await site.says(OUT)
+    scripts = pathlib.Path(build.__file__).parent / "files"
+    said = await site.guest.client("sh", "-c", SMALL_GUEST, needs("busybox"), str(scripts))
+    assert "lease of 10.77.0.5 obtained" in said
+    assert site.addresses()["10.77.0.5"] == 32
+    assert site.routes("-4")["default"]["gateway"] == "169.254.1.1"
+    assert site.guest.run("hostname").strip() == "web-0"
+    (link,) = json.loads(site.guest.run("ip", "-json", "link", "show", "dev", "eth0"))
+    assert link["mtu"] == 1420
+    assert await site.pings("169.254.1.1")
 
 
 async def test_dhclient_is_told_every_option(site: Site) -> None:
