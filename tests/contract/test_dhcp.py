@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import pathlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 import pytest
@@ -21,7 +21,7 @@ from corral_drivers.dhcp.model import Answer, Cause, Service
 
 from .dhcp_guest import MAC, Wire, discover, solicit, solicit_router
 from .hearing import hearing
-from .network import private_network
+from .network import private_network, without_raw_sockets
 
 OWNER, OTHER, OTHER_MAC = "owner-1", "owner-2", "02:00:00:00:00:02"
 TAP = Answer("tap0", MAC, 1420, ("10.77.0.5", "fd77::5"), leads_out=True, hostname="web-0")
@@ -52,6 +52,10 @@ class Ground(Protocol):
         """Someone removes what is kept of this owner."""
         ...
 
+    def deafened(self) -> contextlib.AbstractContextManager[None]:
+        """For as long as the block is, no driver may begin to hear guests."""
+        ...
+
 
 class Simulation:
     """The simulated world."""
@@ -70,6 +74,12 @@ class Simulation:
 
     def drop(self, owner: str) -> None:
         self._world.put(owner, None)
+
+    @contextlib.contextmanager
+    def deafened(self) -> Iterator[None]:
+        self._world.deaf = errors.Unavailable(Cause.UNSUPPORTED, "can't hear guests that ask")
+        yield
+        self._world.deaf = None
 
 
 class PrivateNetwork:
@@ -95,6 +105,11 @@ class PrivateNetwork:
 
     def drop(self, owner: str) -> None:
         (self.folder / f"{owner}.json").unlink()
+
+    @contextlib.contextmanager
+    def deafened(self) -> Iterator[None]:
+        with without_raw_sockets():
+            yield
 
 
 @contextlib.asynccontextmanager
@@ -279,6 +294,26 @@ async def test_closing_twice_is_closing_once_and_a_closed_one_begins_anew(ground
         await room.close()
     assert await room.observe(OWNER) == SERVICE
     assert given(await ground.ask("tap0", discover())) == "10.77.0.5"
+
+
+async def test_a_host_that_may_not_hear_says_so_and_answers_once_it_may(ground: Ground) -> None:
+    old = ground.driver()
+    for service in (SERVICE, OTHER_SERVICE):
+        await converge(old, service, service.owner)
+    await old.close()
+    room = ground.driver()
+    with ground.deafened():
+        # What only takes away needs no right to hear.
+        assert await room.owners() == {OWNER, OTHER}
+        await room.apply(plan.Silence(OTHER))
+        for work in (room.prepare(), room.observe(OWNER), room.apply(plan.Serve(SERVICE))):
+            with pytest.raises(errors.Unavailable) as refused:
+                await work
+            assert refused.value.cause is Cause.UNSUPPORTED
+    assert await room.observe(OWNER) == SERVICE
+    assert given(await ground.ask("tap0", discover())) == "10.77.0.5"
+    assert await ground.ask("tap1", discover(OTHER_MAC)) is None
+    assert await room.owners() == {OWNER}
 
 
 async def test_a_simulated_step_fails_where_it_is_told_to() -> None:

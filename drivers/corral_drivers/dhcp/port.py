@@ -41,7 +41,10 @@ class Dhcp(Protocol):
     """
 
     async def prepare(self) -> None:
-        """Answer whoever was answered before this process began. Every other method does so too, if none has yet."""
+        """Answer whoever was answered before this process began; to observe and to serve does so too, if none has yet.
+
+        What only takes away needs no right to hear guests.
+        """
         ...
 
     async def observe(self, owner: str) -> Service | None:

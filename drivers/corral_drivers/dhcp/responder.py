@@ -74,13 +74,12 @@ class Responder:
         return served if served is not None and text == kept.render(served) else None
 
     async def owners(self) -> frozenset[str]:
-        await self.prepare()
         return self._table.owners() | await _in_thread("list who is answered", lambda: frozenset(self._owners()))
 
     async def apply(self, step: Step) -> None:
-        await self.prepare()
         if isinstance(step, Serve):
             names.check(step.service)
+            await self.prepare()
             path, text = self._path(step.service.owner), kept.render(step.service)
             self._serve(step.service)
             await _in_thread(f"keep what {step.service.owner} is answered", lambda: _write(path, text))

@@ -26,6 +26,8 @@ class World:
     """They are told the owner of what is kept when it comes, changes or goes."""
 
     answering: Callable[[str, bytes], bytes | None] | None = None
+    deaf: errors.DriverError | None = None
+    """What a driver meets that tries to begin, None where it can."""
 
     def put(self, owner: str, service: Service | None) -> None:
         """Keep this; None for nothing."""
@@ -64,7 +66,7 @@ class Simulated:
         return there if there == self._prepared().service(owner) else None
 
     async def owners(self) -> frozenset[str]:
-        return self._prepared().owners() | frozenset(self._world.kept)
+        return frozenset(self._world.kept) | (frozenset() if self._table is None else self._table.owners())
 
     async def apply(self, step: Step) -> None:
         await asyncio.sleep(0)
@@ -77,7 +79,8 @@ class Simulated:
         else:
             names.check_owner(step.owner)
             self._world.put(step.owner, None)
-            self._prepared().drop(step.owner)
+            if self._table is not None:
+                self._table.drop(step.owner)
 
     async def watch(self, changed: Callable[[str], None], missed: Callable[[], None]) -> Callable[[], None]:
         return self._world.listeners.add(changed)
@@ -88,6 +91,8 @@ class Simulated:
 
     def _prepared(self) -> table.Table:
         if self._table is None:
+            if self._world.deaf:
+                raise self._world.deaf
             self._table = table.Table()
             for _, service in sorted(self._world.kept.items()):
                 self._table.put(service)
