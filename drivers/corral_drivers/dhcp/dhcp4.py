@@ -24,6 +24,7 @@ relay's address; the hardware address; server's name and file, which are not use
 _COOKIE = b"\x63\x82\x53\x63"
 _REQUEST, _REPLY, _ETHERNET, _NOWHERE = 1, 2, 1, bytes(4)
 _BROADCAST = 0x8000
+_EVERYBODY = ipaddress.IPv4Address("255.255.255.255")
 _LEAST, _HEADERS, _LARGEST = 576, 28, 1500
 _LEAST_MESSAGE = 300
 """What BOOTP's messages are at least (RFC 1542 2.1): some clients take no shorter one."""
@@ -72,6 +73,12 @@ class Request:
     hardware: bytes
     options: dict[int, bytes]
 
+    @property
+    def kind(self) -> int:
+        """The type of the message; 0 of one that has none, as before DHCP was there."""
+        value = self.options.get(Option.MESSAGE, b"")
+        return value[0] if len(value) == 1 else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -100,35 +107,38 @@ def answer(said: Answer, gateway: Gateway, data: bytes) -> Reply | None:
     kind = _kind(request, address, gateway)
     if kind is None:
         return None
-    has = ipaddress.IPv4Address(request.has)
-    is_asked_about = request.options.get(Option.MESSAGE) == bytes([Message.INFORM])
     options = list(_told(request, kind, gateway))
-    if kind is not Message.NAK:
-        options += _settings(said, address, gateway, with_lease=not is_asked_about)
-    fixed = _FIXED.pack(
-        *(_REPLY, _ETHERNET, 6, 0, request.transaction, 0, request.flags),
-        *(_NOWHERE if kind is Message.NAK else request.has,),
-        *(_NOWHERE if kind is Message.NAK or is_asked_about else address.packed,),
-        *(_NOWHERE, _NOWHERE, request.hardware.ljust(16, b"\0"), _COOKIE),
-    )
-    message = fixed + _packed(options, _room(said, request) - len(fixed))
-    everyone = kind is Message.NAK or (request.flags & _BROADCAST and not int(has))
-    destination = ipaddress.IPv4Address(INFINITE) if everyone else has if int(has) else address
-    return Reply(destination, message.ljust(_LEAST_MESSAGE, b"\0"))
+    if kind is Message.NAK:
+        return Reply(_EVERYBODY, _message(request, options, _LEAST))
+    options += _settings(said, address, gateway, with_lease=request.kind != Message.INFORM)
+    given = _NOWHERE if request.kind == Message.INFORM else address.packed
+    message = _message(request, options, _room(said, request), has=request.has, given=given)
+    if request.has != _NOWHERE:
+        return Reply(ipaddress.IPv4Address(request.has), message)
+    return Reply(_EVERYBODY if request.flags & _BROADCAST else address, message)
 
 
 def _kind(request: Request, address: ipaddress.IPv4Address, gateway: Gateway) -> Message | None:
     """RFC 2131 4.3: what kind of message answers this one, None for none."""
-    asked, options = request.options.get(Option.MESSAGE), request.options
-    if asked == bytes([Message.DISCOVER]):
+    options = request.options
+    if request.kind == Message.DISCOVER:
         return Message.ACK if Option.RAPID_COMMIT in options else Message.OFFER
-    if asked == bytes([Message.INFORM]):
+    if request.kind == Message.INFORM:
         return Message.ACK if request.has != _NOWHERE else None
     # Somebody else was chosen; a guest that was on another network asks nobody by name.
-    if asked != bytes([Message.REQUEST]) or options.get(Option.SERVER, gateway.ipv4.packed) != gateway.ipv4.packed:
+    if request.kind != Message.REQUEST or options.get(Option.SERVER, gateway.ipv4.packed) != gateway.ipv4.packed:
         return None
-    wanted = options.get(Option.ADDRESS, request.has)
-    return Message.ACK if wanted == address.packed else Message.NAK
+    return Message.ACK if options.get(Option.ADDRESS, request.has) == address.packed else Message.NAK
+
+
+def _message(
+    request: Request, options: list[tuple[int, bytes]], room: int, *, has: bytes = _NOWHERE, given: bytes = _NOWHERE
+) -> bytes:
+    fixed = _FIXED.pack(
+        *(_REPLY, _ETHERNET, 6, 0, request.transaction, 0, request.flags),
+        *(has, given, _NOWHERE, _NOWHERE, request.hardware.ljust(16, b"\0"), _COOKIE),
+    )
+    return (fixed + _packed(options, room - _HEADERS - len(fixed))).ljust(_LEAST_MESSAGE, b"\0")
 
 
 def _told(request: Request, kind: Message, gateway: Gateway) -> Iterator[tuple[int, bytes]]:
@@ -136,7 +146,7 @@ def _told(request: Request, kind: Message, gateway: Gateway) -> Iterator[tuple[i
     yield Option.SERVER, gateway.ipv4.packed
     if Option.CLIENT in request.options:
         yield Option.CLIENT, request.options[Option.CLIENT]
-    if request.options.get(Option.MESSAGE) == bytes([Message.DISCOVER]) and kind is Message.ACK:
+    if request.kind == Message.DISCOVER and kind is Message.ACK:
         yield Option.RAPID_COMMIT, b""
 
 
@@ -164,9 +174,9 @@ def _settings(
 
 
 def _room(said: Answer, request: Request) -> int:
-    """How large the message may be: as the client says, and at least as everyone takes (RFC 2132 9.10)."""
+    """How large the packet may be: as the client says, and at least as everyone takes (RFC 2132 9.10)."""
     asked = int.from_bytes(request.options.get(Option.LARGEST, b"")[:2], "big")
-    return max(min(asked, said.mtu, _LARGEST), _LEAST) - _HEADERS
+    return max(min(asked, said.mtu, _LARGEST), _LEAST)
 
 
 def _packed(options: list[tuple[int, bytes]], room: int) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from corral_drivers.dhcp import names
 from corral_drivers.dhcp.model import Answer, Service
 
@@ -38,10 +36,6 @@ class Table:
         """What the guest on this interface is answered."""
         found = self._by_interface.get(interface)
         return None if found is None else found[1]
-
-    def answers(self) -> Iterator[Answer]:
-        """Those over all interfaces."""
-        return (answer for _, answer in tuple(self._by_interface.values()))
 
     def owners(self) -> frozenset[str]:
         """Everyone who is answered."""

@@ -25,6 +25,9 @@ GATEWAY = Gateway(ipaddress.IPv4Address("169.254.1.1"), ipaddress.IPv6Address("f
 SERVERS = ("10.0.0.53", "fd00::53")
 SAID = Answer("tap0", MAC, 1420, (ADDRESS, "fd77::5"), True, "web-0", SERVERS, ("a.example.org", "example.org"))
 INSIDE = dataclasses.replace(SAID, leads_out=False, dns_servers=(), search_domains=())
+UNTIMED = hypothesis.settings(deadline=None)
+"""The machine may do other things too."""
+
 LARGEST = 1280 + 14
 """Octets of a frame that every link takes."""
 
@@ -120,13 +123,14 @@ def test_the_packets_are_the_golden_ones(name: str, said: Answer) -> None:
     assert text == golden.read_text()
 
 
+@UNTIMED
 @hypothesis.given(said=ANSWERS, frame=st.binary(max_size=600))
 def test_whatever_comes_in_nothing_is_raised(said: Answer, frame: bytes) -> None:
     for head in (b"", b"\xff" * 6 + GUEST + b"\x08\x00", b"\xff" * 6 + GUEST + b"\x86\xdd"):
         assert respond.respond(said, GATEWAY, head + frame) is None
 
 
-@hypothesis.settings(max_examples=300)
+@hypothesis.settings(deadline=None, max_examples=300)
 @hypothesis.given(said=ANSWERS, whole=st.sampled_from(FRAMES), data=st.data())
 def test_what_is_changed_on_its_way_is_answered_to_the_guest_alone_or_not_at_all(
     said: Answer, whole: bytes, data: st.DataObject
@@ -143,6 +147,7 @@ def test_what_is_changed_on_its_way_is_answered_to_the_guest_alone_or_not_at_all
             assert len(answer) <= LARGEST + 220
 
 
+@UNTIMED
 @hypothesis.given(said=ANSWERS, body=st.binary(max_size=400))
 def test_any_body_of_dhcp_dhcpv6_and_a_solicitation_is_bounded_work(said: Answer, body: bytes) -> None:
     cookie = asks4(1)[:240]
@@ -156,6 +161,7 @@ def test_any_body_of_dhcp_dhcpv6_and_a_solicitation_is_bounded_work(said: Answer
         assert answer is None or len(answer) <= 1514
 
 
+@UNTIMED
 @hypothesis.given(said=ANSWERS)
 def test_the_whole_of_an_answer_fits_every_link(said: Answer) -> None:
     for frame in FRAMES:
@@ -163,6 +169,7 @@ def test_the_whole_of_an_answer_fits_every_link(said: Answer) -> None:
         assert answer is None or len(answer) <= LARGEST
 
 
+@UNTIMED
 @hypothesis.given(said=ANSWERS)
 def test_what_is_written_reads_back(said: Answer) -> None:
     told = told4(asks4(1), said)
@@ -184,6 +191,7 @@ def test_what_is_written_reads_back(said: Answer) -> None:
         assert all(value[16:] == b"\xff" * 8 for _, value in read6(given[12:]))
 
 
+@UNTIMED
 @hypothesis.given(data=st.binary(max_size=300), kind=st.sampled_from(["udp", "icmpv6"]))
 def test_a_frame_reads_back_and_its_sums_are_right(data: bytes, kind: str) -> None:
     for header in (V4, V6) if kind == "udp" else (V6,):
@@ -204,6 +212,7 @@ def _sum(data: bytes) -> int:
     return sum(words) % 0xFFFF or 0xFFFF
 
 
+@UNTIMED
 @hypothesis.given(said=ANSWERS)
 def test_an_advertisement_is_of_whole_options_and_never_of_a_prefix(said: Answer) -> None:
     body = advertise.advertisement(said, GATEWAY)
