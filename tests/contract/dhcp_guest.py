@@ -20,6 +20,8 @@ import subprocess
 from corral_drivers.dhcp import frames
 
 MAC, HOST_MAC = "02:00:00:00:00:01", "ee:ee:ee:ee:ee:ee"
+GATEWAYS = ("169.254.1.1", "fe80::1", HOST_MAC)
+"""Who answers."""
 
 
 def ip(*words: str) -> str:

@@ -19,7 +19,7 @@ from corral_drivers import errors
 from corral_drivers.dhcp import plan, port, responder, simulated, sockets
 from corral_drivers.dhcp.model import Answer, Cause, Service
 
-from .dhcp_guest import MAC, Wire, discover, solicit, solicit_router
+from .dhcp_guest import GATEWAYS, MAC, Wire, discover, solicit, solicit_router
 from .hearing import hearing
 from .network import private_network, without_raw_sockets
 
@@ -64,7 +64,7 @@ class Simulation:
         self._world = simulated.World()
 
     def driver(self, advertise_every: float = 1800.0) -> port.Dhcp:
-        return simulated.Simulated(port.Settings("/dhcp", advertise_every=advertise_every), world=self._world)
+        return simulated.Simulated(port.Settings("/dhcp", *GATEWAYS, advertise_every), world=self._world)
 
     async def ask(self, tap: str, frame: bytes) -> bytes | None:
         return self._world.ask(tap, frame)
@@ -91,7 +91,7 @@ class PrivateNetwork:
         self.drivers: list[responder.Responder] = []
 
     def driver(self, advertise_every: float = 1800.0) -> port.Dhcp:
-        settings = port.Settings(str(self.folder), advertise_every=advertise_every, muted_for=1.0)
+        settings = port.Settings(str(self.folder), *GATEWAYS, advertise_every, muted_for=1.0)
         self.drivers.append(responder.Responder(settings))
         return self.drivers[-1]
 
@@ -318,7 +318,7 @@ async def test_a_host_that_may_not_hear_says_so_and_answers_once_it_may(ground: 
 
 async def test_a_simulated_step_fails_where_it_is_told_to() -> None:
     failure = errors.Unavailable(Cause.FAILED, "told to")
-    room = simulated.Simulated(port.Settings("/dhcp"), fail_at=lambda step: failure)
+    room = simulated.Simulated(port.Settings("/dhcp", *GATEWAYS), fail_at=lambda step: failure)
     with pytest.raises(errors.Unavailable):
         await room.apply(plan.Serve(SERVICE))
     assert await room.owners() == frozenset()

@@ -21,7 +21,7 @@ from corral_drivers.dhcp import plan, port, responder
 from corral_drivers.dhcp.model import Answer, Service
 from corral_lab.guest import build
 
-from .dhcp_guest import MAC, Guest, ip, needs
+from .dhcp_guest import GATEWAYS, MAC, Guest, ip, needs
 from .network import private_network
 
 pytestmark = pytest.mark.lab
@@ -48,7 +48,7 @@ class Site:
         ip("link", "set", "lo", "up")
         ip("address", "add", "169.254.1.1/32", "dev", "lo", "scope", "link")
         self.guest = Guest("tap0", folder / "guest", MAC)
-        self.host = responder.Responder(port.Settings(str(folder / "dhcp")))
+        self.host = responder.Responder(port.Settings(str(folder / "dhcp"), *GATEWAYS))
 
     async def says(self, answer: Answer) -> None:
         await self.host.apply(plan.Serve(Service("owner-1", (answer,))))
@@ -159,7 +159,7 @@ async def test_udhcpc_is_answered_by_a_host_that_was_just_restarted(site: Site) 
     await site.host.close()
     asking = asyncio.create_task(udhcpc(site, "-t", "20"))
     await asyncio.sleep(1.5)
-    site.host = responder.Responder(port.Settings(str(site.folder / "dhcp")))
+    site.host = responder.Responder(port.Settings(str(site.folder / "dhcp"), *GATEWAYS))
     await site.host.prepare()
     begun = time.monotonic()
     await asking

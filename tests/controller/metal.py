@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from corral.agent import rooms
+from corral.agent import desired, rooms
 from corral_drivers import errors
 from corral_drivers.dhcp import port as dhcp_port
 from corral_drivers.dhcp import simulated as dhcp
@@ -16,6 +16,7 @@ from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as link
 from corral_drivers.routing import port as routing_port
@@ -24,6 +25,8 @@ from corral_drivers.seed import port as seed_port
 from corral_drivers.seed import simulated as seed
 from corral_drivers.storage import port as storage_port
 from corral_drivers.storage import simulated as storage
+
+GATEWAYS = (desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
 
 
 @dataclass
@@ -72,7 +75,7 @@ class Metal:
             seed.Simulated(seed_port.Settings(f"{folder}/seeds"), world=self.seeds, fail_at=fail),
             link.Simulated(link_port.Settings(*marks), world=self.links, fail_at=fail),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=fail),
-            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp"), world=self.dhcp, fail_at=fail),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp", *GATEWAYS), world=self.dhcp, fail_at=fail),
         )
 
     @property

@@ -20,9 +20,9 @@ class Settings:
     """
 
     folder: str
-    gateway: str = "169.254.1.1"
-    gateway6: str = "fe80::1"
-    mac: str = "ee:ee:ee:ee:ee:ee"
+    gateway: str
+    gateway6: str
+    mac: str
     advertise_every: float = 1800.0
     muted_for: float = 10.0
 

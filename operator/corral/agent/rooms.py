@@ -14,6 +14,7 @@ from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as simulated_image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as simulated_link
 from corral_drivers.link import tap
@@ -76,7 +77,7 @@ def build(driver: str, place: Place) -> Rooms:
     seeds = seed_port.Settings(f"{place.folder}/seeds")
     links = link_port.Settings(place.cloud, place.host, desired.GATEWAY)
     routing = routing_port.Settings()
-    dhcp = dhcp_port.Settings(f"{place.folder}/dhcp", desired.GATEWAY, desired.GATEWAY_V6)
+    dhcp = dhcp_port.Settings(f"{place.folder}/dhcp", desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,

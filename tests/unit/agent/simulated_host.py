@@ -18,6 +18,7 @@ from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as link
 from corral_drivers.routing import port as routing_port
@@ -27,6 +28,7 @@ from corral_drivers.seed import simulated as seed
 from corral_drivers.storage import port as storage_port
 from corral_drivers.storage import simulated as storage
 
+GATEWAYS = (desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
 CLOUD, HOST = "c10d", "4057"
 OWNER = "0b0e4c3a-6f0e-4d5b-9a51-0123456789ab"
 
@@ -116,7 +118,7 @@ class Host:
             seed.Simulated(seed_port.Settings(f"{folder}/seeds"), world=self.seeds, fail_at=self._ask),
             link.Simulated(link_port.Settings(CLOUD, HOST), world=self.links, fail_at=self._ask),
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=self._ask),
-            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp"), world=self.dhcp, fail_at=self._ask),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp", *GATEWAYS), world=self.dhcp, fail_at=self._ask),
         )
 
     def _ask(self, step: object) -> errors.DriverError | None:
