@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import pathlib
+import struct
 from collections.abc import Iterator
 
 CLONE_NEWNET = 0x40000000
@@ -21,3 +22,19 @@ def private_network() -> Iterator[None]:
             yield
         finally:
             libc.setns(home.fileno(), CLONE_NEWNET)
+
+
+@contextlib.contextmanager
+def without_raw_sockets() -> Iterator[None]:
+    """The thread without the right to packet sockets (CAP_NET_RAW in its effective set; capabilities(7))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", 0x20080522, 0)
+    sets = ctypes.create_string_buffer(24)
+    if libc.capget(header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    effective, *rest = struct.unpack("=6I", sets.raw)
+    libc.capset(header, struct.pack("=6I", effective & ~(1 << 13), *rest))
+    try:
+        yield
+    finally:
+        libc.capset(header, sets)

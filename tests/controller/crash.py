@@ -352,6 +352,7 @@ def _on_host(metal: Metal, guest: Guest, folder: str) -> Mapping[str, object]:
         "domain": domain and (domain.name, domain.mark, domain.state, domain.persistent, domain.active),
         "disks": metal.pool.disks.get(guest.uid),
         "seed": metal.seeds.seeds.get(guest.uid),
+        "dhcp": metal.dhcp.kept.get(guest.uid),
         "taps": links,
         "routes": [(sorted(one.prefixes), sorted(one.macs.items())) for one in led],
         "files": _files(folder, guest),

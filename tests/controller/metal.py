@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from corral.agent import rooms
+from corral.agent import desired, rooms
 from corral_drivers import errors
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as bgp
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import simulated as dhcp
 from corral_drivers.firewall import port as firewall_port
 from corral_drivers.firewall import simulated as firewall
 from corral_drivers.hypervisor import model as hypervisor_model
@@ -18,6 +20,7 @@ from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as link
 from corral_drivers.routing import port as routing_port
@@ -26,6 +29,8 @@ from corral_drivers.seed import port as seed_port
 from corral_drivers.seed import simulated as seed
 from corral_drivers.storage import port as storage_port
 from corral_drivers.storage import simulated as storage
+
+GATEWAYS = (desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
 
 
 @dataclass
@@ -44,6 +49,7 @@ class Metal:
     routing: routing.World = field(default_factory=routing.World)
     bgp: bgp.World = field(default_factory=bgp.World)
     firewall: firewall.World = field(default_factory=firewall.World)
+    dhcp: dhcp.World = field(default_factory=dhcp.World)
     task: asyncio.Task[None] | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     pids: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -78,6 +84,7 @@ class Metal:
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=fail),
             bgp.Simulated(bgp_port.Settings(*marks), world=self.bgp, fail_at=fail),
             firewall.Simulated(firewall_port.Settings(*marks), world=self.firewall, fail_at=fail),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp", *GATEWAYS), world=self.dhcp, fail_at=fail),
         )
 
     @property
@@ -90,4 +97,5 @@ class Metal:
     def is_empty(self) -> bool:
         """Whether nothing but images is left."""
         filtered = any(rules.owners() for rules in self.firewall.tables.values())
-        return not (self.machine.guests or self.pool.disks or self.seeds.seeds or self.links.interfaces or filtered)
+        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, self.dhcp.kept, filtered)
+        return not any(left)

@@ -21,6 +21,8 @@ from corral.agent import process
 from corral.agent.host import HOST_STATES
 from corral.agent.instance import INSTANCES
 from corral.api.v1alpha1 import instance
+from corral_drivers import errors
+from corral_drivers.dhcp import model as dhcp
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as simulated_hypervisor
@@ -206,6 +208,21 @@ async def test_a_guest_that_was_killed_is_back_at_once_by_the_hypervisors_event(
         assert rig.writes() == [("patch", "web/status")]
 
 
+async def test_a_host_that_may_not_answer_dhcp_runs_its_guests_says_so_and_is_well_once_it_may(rig: Rig) -> None:
+    rig.host.dhcp.deaf = errors.Unavailable(dhcp.Cause.FAILED, "can't hear guests that ask: Too many open files")
+    async with rig.agent():
+        owner = await rig.create()
+        told = await rig.until("DhcpFailed", status="False")
+        assert rig.host.machine.guests[owner].state is hypervisor.State.RUNNING
+        assert told["status"]["powerState"] == "Running"
+        (network,) = (one for one in told["status"]["conditions"] if one["type"] == "NetworkReady")
+        assert network["status"] == "False"
+        assert "Too many open files" in network["message"]
+        rig.host.dhcp.deaf = None
+        await rig.until("Running")
+        assert owner in rig.host.dhcp.kept
+
+
 async def test_a_periodic_look_puts_back_what_no_event_told_of(rig: Rig) -> None:
     rig.settings = dataclasses.replace(rig.settings, look_every=0.3)
     async with rig.agent():
@@ -228,7 +245,7 @@ async def test_an_instance_that_lost_its_finalizer_leaves_an_orphan_that_runs_on
         assert orphan == {
             "uid": owner,
             "name": "shop/web",
-            "kinds": ["disk", "domain", "rules", "seed", "tap"],
+            "kinds": ["dhcp", "disk", "domain", "rules", "seed", "tap"],
             "epoch": 1,
         }
         assert addresses == [

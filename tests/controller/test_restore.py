@@ -158,7 +158,7 @@ async def test_a_backup_from_before_while_and_after_vms_were_made_is_put_back(
     assert orphan == {
         "uid": uid,
         "name": f"{cloud.namespace}/before",
-        "kinds": ["disk", "domain", "rules", "seed", "tap"],
+        "kinds": ["dhcp", "disk", "domain", "rules", "seed", "tap"],
         "epoch": 1,
         "addresses": [{"interface": "eth0", "address": address}],
     }

@@ -79,15 +79,15 @@ def _qemu_killed(cloud: Cloud, victim: Guest | None) -> End | None:
     return None if processes else MISSED
 
 
-def _disk(change: Callable[[pathlib.Path], object]) -> Kind:
-    """A change of the file of the victim's root disk."""
+def _file(change: Callable[[pathlib.Path], object], below: str = "disks/{uid}/root.qcow2") -> Kind:
+    """A change of a file of the victim in the agent's folder: of its root disk, or of what `below` says."""
 
     def strike(cloud: Cloud, victim: Guest | None) -> End | None:
         if victim is None:
             return MISSED
-        disk = cloud.host.folder / "corral" / "disks" / victim.uid / "root.qcow2"
+        file = cloud.host.folder / "corral" / below.format(uid=victim.uid)
         try:
-            change(disk)
+            change(file)
         except FileNotFoundError:
             return MISSED
         return None
@@ -137,8 +137,9 @@ FAULTS: dict[str, Kind] = {
     "domain destroyed": _by_hand("victim", *_VIRSH, "destroy", "{uid}"),
     "domain undefined": _by_hand("none", *_VIRSH, "undefine", "{uid}"),
     "NIC detached": _by_hand("none", *_VIRSH, "detach-interface", "{uid}", "ethernet", "--live"),
-    "disk renamed": _disk(lambda disk: disk.rename(disk.with_name("old"))),
-    "disk deleted": _disk(lambda disk: disk.unlink()),
+    "disk renamed": _file(lambda disk: disk.rename(disk.with_name("old"))),
+    "disk deleted": _file(lambda disk: disk.unlink()),
+    "answers removed": _file(lambda answers: answers.unlink(), "dhcp/{uid}.json"),
     "tap deleted": _by_hand("none", "ip", "link", "delete", "{tap}"),
     "route deleted": _by_hand("none", "ip", "route", "delete", "{address}"),
     "neighbour deleted": _by_hand("none", "ip", "neighbour", "delete", "{address}", "dev", "{tap}"),

@@ -61,6 +61,10 @@ class Scene:
     def seed(self) -> pathlib.Path:
         return self.cloud.host.folder / "corral" / "seeds" / f"{self.guest.uid}.iso"
 
+    @property
+    def answers(self) -> pathlib.Path:
+        return self.cloud.host.folder / "corral" / "dhcp" / f"{self.guest.uid}.json"
+
     def remember(self) -> None:
         self.pid = self.cloud.qemu(self.guest)
         self.inodes = {self.disk(guest): self.disk(guest).stat().st_ino for guest in (self.guest, self.halted)}
@@ -146,6 +150,13 @@ TABLE = [
         ("firewall",),
     ),
     Row("seed removed", lambda scene: scene.seed.unlink(), lambda scene: scene.seed.exists(), ("seed",)),
+    Row("answers removed", lambda scene: scene.answers.unlink(), lambda scene: scene.answers.exists(), ("dhcp",)),
+    Row(
+        "answers edited",
+        lambda scene: scene.answers.write_text(scene.answers.read_text().replace('"mtu"', '"utm"')),
+        lambda scene: '"mtu"' in scene.answers.read_text(),
+        ("dhcp",),
+    ),
     Row(
         "disk renamed",
         lambda scene: scene.disk(scene.guest).rename(scene.disk(scene.guest).with_name("old.qcow2")),

@@ -57,7 +57,13 @@ def test_its_host_has_one_of_everything_and_no_more(cloud: Cloud, web: Guest) ->
     seen = cloud.traces(web)
     assert seen.domains == seen.running == {web.uid}
     assert [len(one) for one in (seen.processes, seen.links, seen.routes, seen.neighbours)] == [1, 1, 1, 1]
-    assert sorted(name.partition("/")[0] for name in seen.files) == ["console", *4 * ["disks"], "instances", "seeds"]
+    assert sorted(name.partition("/")[0] for name in seen.files) == [
+        "console",
+        "dhcp",
+        *4 * ["disks"],
+        "instances",
+        "seeds",
+    ]
     assert cloud.ready("web")["reason"] == "Running"
     shown = cloud.api.run("get", "vm.corral.dev/web", "--namespace", TENANT).splitlines()
     assert shown[0].split() == ["NAME", "STATUS", "READY", "HOST", "IP", "AGE"]

@@ -2,8 +2,10 @@
 
 Sources: cloud-init's pages on the NoCloud datasource and on network-config version 2, and netplan's reference. A
 default route is written `0.0.0.0/0` or `::/0`: netplan before 0.103 and cloud-init before 22.3 do not know `default`
-(canonical/cloud-init, issue 3988). Strings of anything but printable ASCII are double-quoted on one line, so that a
-guest's small parser need not know YAML's other forms.
+(canonical/cloud-init, issue 3988), and Debian 12's 22.4 refuses it for its own renderers. Those two (networkd and
+ifupdown) make `::/64` of `::/0`: such a guest has its way out over IPv6 by its host's router advertisement. Strings of
+anything but printable ASCII are double-quoted on one line, so that a guest's small parser need not know YAML's other
+forms.
 """
 
 from __future__ import annotations

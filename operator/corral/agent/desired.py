@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from corral.api import objects
 from corral.api.v1alpha1 import instance
+from corral_drivers.dhcp import model as dhcp
 from corral_drivers.firewall import model as firewall
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
@@ -24,6 +25,11 @@ from corral_drivers.storage import model as storage
 
 GATEWAY = "169.254.1.1"
 """The gateway that every guest is told; the host answers for it on every tap."""
+
+GATEWAY_V6 = "fe80::1"
+"""The same over IPv6, an address of each tap."""
+
+_GATEWAYS = ((4, GATEWAY), (6, GATEWAY_V6))
 
 _SEED_SERIAL = "corral-seed"
 
@@ -108,13 +114,14 @@ def seed_of(spec: instance.InstanceSpec, user_data: str) -> seed.Seed:
 
 
 def _nic(nic: instance.InstanceInterface, *, leads_out: bool) -> seed.Nic:
-    has_v4 = any(ipaddress.ip_address(address).version == 4 for address in nic.addresses)
+    families = {ipaddress.ip_address(address).version for address in nic.addresses}
+    ways = tuple(seed.Route(to="default", via=via) for family, via in _GATEWAYS if family in families)
     return seed.Nic(
         name=nic.name,
         mac=nic.mac,
         mtu=nic.mtu,
         addresses=tuple(_alone(address) for address in nic.addresses),
-        routes=(seed.Route(to="default", via=GATEWAY),) if leads_out and has_v4 else (),
+        routes=ways if leads_out else (),
         dns_servers=nic.dns_servers,
         search_domains=nic.search_domains,
     )
@@ -157,6 +164,27 @@ def table(spec: instance.InstanceSpec) -> routing.Table:
         routes += [routing.Route(_alone(address), tap) for address in nic.addresses]
         neighbours += [routing.Neighbour(str(ipaddress.ip_address(address)), nic.mac, tap) for address in nic.addresses]
     return routing.Table(tuple(sorted(set(routes))), tuple(sorted(set(neighbours))))
+
+
+def service(spec: instance.InstanceSpec) -> dhcp.Service:
+    """What the guest is answered on its taps: the same as its seed says."""
+    told = seed_of(spec, user_data="")
+    return dhcp.Service(
+        owner=spec.owner.uid,
+        answers=tuple(
+            dhcp.Answer(
+                interface=tap_name(spec.owner.uid, nic.name),
+                mac=nic.mac,
+                mtu=nic.mtu,
+                addresses=tuple(str(ipaddress.ip_interface(address).ip) for address in nic.addresses),
+                leads_out=bool(nic.routes),
+                hostname=told.hostname,
+                dns_servers=tuple(str(ipaddress.ip_address(server)) for server in nic.dns_servers),
+                search_domains=nic.search_domains,
+            )
+            for nic in told.nics
+        ),
+    )
 
 
 def console_log(host: Host, owner: str) -> str:

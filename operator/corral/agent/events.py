@@ -32,6 +32,7 @@ async def listen(made: Rooms, sync: Sync, changed_rules: Callable[[], None]) -> 
         ("link", lambda: made.links.watch(sync.touched, sync.look)),
         ("routing", lambda: made.routing.watch(sync.touched_over, sync.look)),
         ("firewall", lambda: made.firewall.watch(changed_rules)),
+        ("dhcp", lambda: made.dhcp.watch(sync.touched, sync.look)),
     )
     with contextlib.ExitStack() as heard:
         for name, watch in rooms:

@@ -1,8 +1,10 @@
-"""One guest through all the rooms of its host, in a fixed order: image, storage, seed, firewall, link, routing,
+"""One guest through all the rooms of its host, in a fixed order: image, storage, seed, firewall, link, routing, dhcp,
 hypervisor.
 
 `agent.instance` calls it with a spec. Rooms that do not need each other converge though one fails; the hypervisor comes
-last and only when all before it hold. Off, and on removal, it goes backwards: nothing is taken from a living guest.
+last and only when all before it hold. It does not wait for dhcp, whose failure is told like any other: every guest has
+a seed, and one that heeds it needs no answer. Off, and on removal, it goes backwards: nothing is taken from a living
+guest.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from corral.agent.rooms import Rooms
 from corral.api.v1alpha1 import instance
 from corral.conclude.instance import HOLDS, WAITS, Outcome, Room
 from corral_drivers import errors
+from corral_drivers.dhcp import plan as dhcp_plan
 from corral_drivers.hypervisor import model as hypervisor_model
 from corral_drivers.image import model as image_model
 from corral_drivers.image import plan as image_plan
@@ -88,7 +91,8 @@ class Guests:
         storage = await account.room(self._disks(spec, held, account))
         seed = await account.room(self._seed(spec, account))
         if spec.run_strategy == "Halted":
-            firewall, link, routing, hypervisor = await self._off(spec, held if storage.holds else None, guest, account)
+            off = await self._off(spec, held if storage.holds else None, guest, account)
+            firewall, link, routing, dhcp, hypervisor = off
         else:
             taps = _Taps(self._rooms.links, spec.owner.uid)
             # First who may send what, then the tap: no packet of a guest is ever looked at by nobody.
@@ -96,6 +100,7 @@ class Guests:
             firewall = await account.room(self._filters.converge(spec, noted))
             link = await account.room(self._links(spec, taps, account)) if firewall.holds else WAITS
             routing = await account.room(self._routes(spec, account)) if link.holds else WAITS
+            dhcp = await account.room(self._answers(spec, account)) if link.holds else WAITS
             before = (image, storage, seed, firewall, link, routing)
             work = self._run(spec, held, guest, taps) if all(room.holds for room in before) else guest.look()
             hypervisor = await account.room(work)
@@ -105,6 +110,7 @@ class Guests:
             seed,
             link,
             routing,
+            dhcp,
             hypervisor,
             power_state=guest.state,
             restart_required=guest.restart_required,
@@ -118,14 +124,8 @@ class Guests:
         """Count what was put back: a step in a room that was once as this generation of the spec asks."""
         for room in sorted(account.put_back(memory.held)):
             self._put_back(room)
-        settled = {
-            "storage": outcome.storage,
-            "seed": outcome.seed,
-            "firewall": outcome.firewall,
-            "link": outcome.link,
-            "routing": outcome.routing,
-        }
-        memory.held |= {name for name, room in settled.items() if room.holds}
+        settled = ("storage", "seed", "firewall", "link", "routing", "dhcp")
+        memory.held |= {name for name in settled if getattr(outcome, name).holds}
         if outcome.holds:
             memory.held.add("hypervisor")
 
@@ -141,12 +141,14 @@ class Guests:
         guest = power.Guest(self._rooms.hypervisor, self._rooms.hypervisor.apply, owner, memory, self._clock)
         hypervisor = await account.room(guest.remove(grace))
         if hypervisor.holds:
-            firewall, link, routing = await self._disconnect(owner, account)
+            firewall, link, routing, dhcp = await self._disconnect(owner, account)
             seed = await account.room(self._no_seed(owner))
             storage = await account.room(self._no_disks(owner))
         else:
-            firewall = link = routing = seed = storage = WAITS
-        outcome = Outcome(HOLDS, storage, seed, link, routing, hypervisor, power_state=guest.state, firewall=firewall)
+            firewall = link = routing = dhcp = seed = storage = WAITS
+        outcome = Outcome(
+            HOLDS, storage, seed, link, routing, dhcp, hypervisor, power_state=guest.state, firewall=firewall
+        )
         account.close()
         if outcome.holds:
             # The hypervisor removes the variables of what it knows: not those of a guest that was undefined by hand.
@@ -220,33 +222,49 @@ class Guests:
             reason="RoutingFailed",
         )
 
+    async def _answers(self, spec: instance.InstanceSpec, account: settle.Account) -> Room:
+        owner, wanted = spec.owner.uid, desired.service(spec)
+        return await settle.settle(
+            lambda: self._rooms.dhcp.observe(owner),
+            lambda seen: dhcp_plan.plan(wanted, seen, owner),
+            account.noting("dhcp", self._rooms.dhcp.apply),
+            reason="DhcpFailed",
+        )
+
     async def _run(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest, taps: _Taps) -> Room:
         domain = await self._domain(spec, held)
         return WAITS if domain is None else await guest.run(domain, taps.unheld)
 
     async def _off(
         self, spec: instance.InstanceSpec, held: desired.Cache | None, guest: power.Guest, account: settle.Account
-    ) -> tuple[Room, Room, Room, Room]:
+    ) -> tuple[Room, Room, Room, Room, Room]:
         """Stop the guest, then take its network away, then have it defined for its next start.
 
         `held` is None while its disks are not as they should be: a hypervisor that knows a disk vouches for it.
         """
         hypervisor = await account.room(guest.stop(spec.termination_grace_period_seconds))
         if not hypervisor.holds:
-            return WAITS, WAITS, WAITS, hypervisor
-        firewall, link, routing = await self._disconnect(spec.owner.uid, account)
-        defined = HOLDS if held is None else await account.room(self._define(spec, held, guest))
-        return firewall, link, routing, defined
+            return WAITS, WAITS, WAITS, WAITS, hypervisor
+        network = await self._disconnect(spec.owner.uid, account)
+        return *network, HOLDS if held is None else await account.room(self._define(spec, held, guest))
 
     async def _define(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest) -> Room:
         domain = await self._domain(spec, held)
         # It is off, which is all that is asked of it; its definition follows when its kernel is here.
         return HOLDS if domain is None else await guest.define(domain)
 
-    async def _disconnect(self, owner: str, account: settle.Account) -> tuple[Room, Room, Room]:
+    async def _disconnect(self, owner: str, account: settle.Account) -> tuple[Room, Room, Room, Room]:
+        """Firewall, link, routing and dhcp, of which the last goes first."""
+        dhcp = await account.room(self._no_answers(owner))
         routing = await account.room(self._no_routes(owner))
         link = await account.room(self._no_links(owner)) if routing.holds else WAITS
-        return (await account.room(self._filters.remove(owner)) if link.holds else WAITS), link, routing
+        return (await account.room(self._filters.remove(owner)) if link.holds else WAITS), link, routing, dhcp
+
+    async def _no_answers(self, owner: str) -> Room:
+        # By its owner, not by what is kept of it: what can't be read back is removed as well.
+        if owner in await self._rooms.dhcp.owners():
+            await self._rooms.dhcp.apply(dhcp_plan.Silence(owner))
+        return HOLDS
 
     async def _no_routes(self, owner: str) -> Room:
         # Routes go with their tap: where there is no tap of this owner, there is no route of it either.

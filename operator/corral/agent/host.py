@@ -167,6 +167,7 @@ class HostStates:
             "tap": await _tried(rooms.links.owners, other),
             # Rules that can't be read hide nobody who matters: a guest has a domain, a disk, or a tap.
             "rules": await _tried(rooms.firewall.owners, []),
+            "dhcp": await _tried(rooms.dhcp.owners, other),
         }
         if domains is None or other:
             return None

@@ -33,7 +33,9 @@ _FIRST_RETRY, _LONGEST_RETRY = 0.5, 30.0
 _ANEW = 0.1
 _NOT_FOUND = 404
 _TURN = conclude.Room(holds=False, reason=conclude.WAITING_FOR_EARLIER, look_again=1.0)
-_BEHIND = conclude.Outcome(image=_TURN, storage=_TURN, seed=_TURN, link=_TURN, routing=_TURN, hypervisor=_TURN)
+_BEHIND = conclude.Outcome(
+    image=_TURN, storage=_TURN, seed=_TURN, link=_TURN, routing=_TURN, dhcp=_TURN, hypervisor=_TURN
+)
 
 log = structlog.get_logger(__name__)
 

@@ -32,6 +32,7 @@ def rooms(made: Rooms, counted: metrics.Metrics) -> Rooms:
         routing=_measured("routing", made.routing, counted),
         bgp=_measured("bgp", made.bgp, counted),
         firewall=_measured("firewall", made.firewall, counted),
+        dhcp=_measured("dhcp", made.dhcp, counted),
     )
 
 

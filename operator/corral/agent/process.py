@@ -126,7 +126,7 @@ async def _serve(
         finally:
             await agent.fetches.close()
     finally:
-        await made.hypervisor.close()
+        await made.close()
 
 
 def _marks(state: host.HostStateSpec, folder: pathlib.Path) -> desired.Host:
@@ -231,6 +231,12 @@ class _Agent:
                 task.cancel()
 
     async def _prepare(self) -> bool:
+        try:
+            # Before anything else: a guest that boots right now, without a seed, waits for it.
+            await self._rooms.dhcp.prepare()
+        except errors.DriverError as error:
+            # Every guest's pass tries again, and says so: those that have a seed need not wait for that.
+            log.warning("guests that ask for their addresses are not answered yet", why=error.message)
         await self._rooms.links.prepare()
         await self._blocks.begin(self._state.blocks)
         return True

@@ -10,6 +10,9 @@ from corral.agent import desired
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as simulated_bgp
 from corral_drivers.bgp.frr import driver as frr
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import responder
+from corral_drivers.dhcp import simulated as simulated_dhcp
 from corral_drivers.firewall import port as firewall_port
 from corral_drivers.firewall import simulated as simulated_firewall
 from corral_drivers.firewall.nft import driver as nft
@@ -17,6 +20,7 @@ from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.image import http_cache
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as simulated_image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as simulated_link
 from corral_drivers.link import tap
@@ -52,6 +56,12 @@ class Rooms:
     routing: routing_port.Routing
     bgp: bgp_port.Bgp
     firewall: firewall_port.Firewall
+    dhcp: dhcp_port.Dhcp
+
+    async def close(self) -> None:
+        """End what the rooms hold open; guests run on."""
+        await self.dhcp.close()
+        await self.hypervisor.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,7 @@ def build(driver: str, place: Place) -> Rooms:
     routing = routing_port.Settings()
     bgp = bgp_port.Settings(place.cloud, place.host)
     firewall = firewall_port.Settings(place.cloud, place.host, desired.GATEWAY)
+    dhcp = dhcp_port.Settings(f"{place.folder}/dhcp", desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
     if driver == SIMULATED:
         return Rooms(
             hypervisor,
@@ -87,6 +98,7 @@ def build(driver: str, place: Place) -> Rooms:
             simulated_routing.Simulated(routing),
             simulated_bgp.Simulated(bgp),
             simulated_firewall.Simulated(firewall),
+            simulated_dhcp.Simulated(dhcp),
         )
     return Rooms(
         hypervisor,
@@ -97,6 +109,7 @@ def build(driver: str, place: Place) -> Rooms:
         kernel.Kernel(routing),
         frr.Frr(bgp),
         nft.Nft(firewall),
+        responder.Responder(dhcp),
     )
 
 

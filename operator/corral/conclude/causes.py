@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from corral_drivers import errors
 from corral_drivers.bgp import model as bgp
+from corral_drivers.dhcp import model as dhcp
 from corral_drivers.firewall import model as firewall
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
@@ -66,6 +67,12 @@ REASONS: Mapping[type[enum.StrEnum], Mapping[str, str]] = {
         firewall.Cause.UNSUPPORTED: "HostUnsupported",
         firewall.Cause.REFUSED: "FirewallFailed",
         firewall.Cause.FAILED: "FirewallFailed",
+    },
+    dhcp.Cause: {
+        dhcp.Cause.INTERFACE_TAKEN: "NameTaken",
+        dhcp.Cause.UNSUPPORTED: "HostUnsupported",
+        dhcp.Cause.NO_SPACE: "HostDiskFull",
+        dhcp.Cause.FAILED: "DhcpFailed",
     },
     hypervisor.Cause: {
         hypervisor.Cause.CONNECTION_LOST: "HypervisorUnavailable",

@@ -21,7 +21,7 @@ LONGEST_LIST = 512
 
 @dataclass(frozen=True, slots=True)
 class Orphaned:
-    """What there is of an owner without Instance: kinds (domain, disk, seed, tap, rules), and what it was made for.
+    """What there is of an owner without Instance: kinds (domain, disk, seed, tap, rules, dhcp), and what it was for.
 
     `addresses` are those of each interface.
     """

@@ -55,6 +55,7 @@ class Outcome:
     seed: Room
     link: Room
     routing: Room
+    dhcp: Room
     hypervisor: Room
     power_state: str = ""
     restart_required: tuple[str, ...] = ()
@@ -63,7 +64,7 @@ class Outcome:
     @property
     def rooms(self) -> tuple[Room, ...]:
         """All of them, in the order in which they are made."""
-        return (self.image, self.storage, self.seed, self.firewall, self.link, self.routing, self.hypervisor)
+        return (self.image, self.storage, self.seed, self.firewall, self.link, self.routing, self.dhcp, self.hypervisor)
 
     @property
     def holds(self) -> bool:
@@ -127,15 +128,12 @@ def facts(outcome: Outcome, asked: Asked) -> tuple[conditions.Fact, ...]:
     """What the outcome says, in the order in which it comes about: a guest is off before anything is taken from it."""
     image = _fact("ImageReady", "Held", outcome.image)
     storage = _fact("StorageReady", "DisksReady", outcome.storage, outcome.seed)
+    network = (outcome.firewall, outcome.link, outcome.routing, outcome.dhcp)
     power = _fact("PowerStateSynced", "AsWanted", outcome.hypervisor)
     if asked.running and not asked.removed:
-        return image, storage, _fact("NetworkReady", "Routed", *_network(outcome)), power
-    network = _fact("NetworkReady", "NotNeeded", *_network(outcome))
-    return (power, network, storage, image) if asked.removed else (image, storage, power, network)
-
-
-def _network(outcome: Outcome) -> tuple[Room, Room, Room]:
-    return outcome.firewall, outcome.link, outcome.routing
+        return image, storage, _fact("NetworkReady", "Routed", *network), power
+    off = _fact("NetworkReady", "NotNeeded", *network)
+    return (power, off, storage, image) if asked.removed else (image, storage, power, off)
 
 
 def _fact(kind: str, good: str, *rooms: Room) -> conditions.Fact:

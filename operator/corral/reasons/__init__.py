@@ -221,6 +221,12 @@ _CATALOGUE = (
     Reason("LinkFailed", "The guest's link could not be made", Actor.CORRAL, _AGENT_LOG),
     Reason("RoutingFailed", "The guest's addresses could not be routed", Actor.CORRAL, _AGENT_LOG),
     Reason("FirewallFailed", "The rules of who may send what could not be set", Actor.CORRAL, _AGENT_LOG),
+    Reason(
+        "DhcpFailed",
+        "The guest is not answered when it asks for its addresses; one that has a seed runs all the same",
+        Actor.CORRAL,
+        _AGENT_LOG,
+    ),
     Reason("ImageFailed", "The image could not be kept on the host", Actor.CORRAL, _AGENT_LOG),
 )
 

@@ -160,6 +160,8 @@ def initramfs(busybox: bytes, loaded: dict[str, bytes]) -> bytes:
     entries.append(cpio.file("etc/httpd.conf", (scripts / "httpd.conf").read_bytes()))
     for script in (
         "up",
+        "ask",
+        "told",
         "disks",
         "flatten.awk",
         "network",

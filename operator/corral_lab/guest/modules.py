@@ -13,8 +13,8 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 
-WANTED = ("virtio_pci", "virtio_blk", "isofs", "virtio_net", "button", "evdev")
-"""What the guest needs, beside what is built into the kernel: disks, the seed, the NIC, ACPI's power button."""
+WANTED = ("virtio_pci", "virtio_blk", "isofs", "virtio_net", "button", "evdev", "af_packet")
+"""What the guest needs, beside what is built into the kernel: disks, the seed, the NIC, the power button, DHCP."""
 
 _DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst")

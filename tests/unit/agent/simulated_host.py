@@ -14,12 +14,15 @@ from corral.conclude import instance as conclude
 from corral_drivers import errors
 from corral_drivers.bgp import port as bgp_port
 from corral_drivers.bgp import simulated as bgp
+from corral_drivers.dhcp import port as dhcp_port
+from corral_drivers.dhcp import simulated as dhcp
 from corral_drivers.firewall import port as firewall_port
 from corral_drivers.firewall import simulated as firewall
 from corral_drivers.hypervisor import port as hypervisor_port
 from corral_drivers.hypervisor import simulated as hypervisor
 from corral_drivers.image import port as image_port
 from corral_drivers.image import simulated as image
+from corral_drivers.link import model as link_model
 from corral_drivers.link import port as link_port
 from corral_drivers.link import simulated as link
 from corral_drivers.routing import port as routing_port
@@ -29,6 +32,7 @@ from corral_drivers.seed import simulated as seed
 from corral_drivers.storage import port as storage_port
 from corral_drivers.storage import simulated as storage
 
+GATEWAYS = (desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
 CLOUD, HOST = "c10d", "4057"
 OWNER = "0b0e4c3a-6f0e-4d5b-9a51-0123456789ab"
 
@@ -95,6 +99,7 @@ class Host:
     routing: routing.World = field(default_factory=routing.World)
     bgp: bgp.World = field(default_factory=bgp.World)
     firewall: firewall.World = field(default_factory=firewall.World)
+    dhcp: dhcp.World = field(default_factory=dhcp.World)
     woken: list[str] = field(default_factory=list)
     put_back: list[str] = field(default_factory=list)
     """The rooms in which something was put back."""
@@ -124,6 +129,7 @@ class Host:
             routing.Simulated(routing_port.Settings(), world=self.routing, fail_at=self._ask),
             bgp.Simulated(bgp_port.Settings(CLOUD, HOST), world=self.bgp, fail_at=self._ask),
             firewall.Simulated(firewall_port.Settings(CLOUD, HOST), world=self.firewall, fail_at=self._ask),
+            dhcp.Simulated(dhcp_port.Settings(f"{folder}/dhcp", *GATEWAYS), world=self.dhcp, fail_at=self._ask),
         )
 
     def _ask(self, step: object) -> errors.DriverError | None:
@@ -133,7 +139,7 @@ class Host:
     def empty(self) -> bool:
         """Whether nothing but images is left."""
         filtered = [owner for rules in self.firewall.tables.values() for owner in rules.owners()]
-        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, filtered)
+        left = (self.machine.guests, self.pool.disks, self.seeds.seeds, self.links.interfaces, self.dhcp.kept, filtered)
         return not any(left) and not any(self.routing.entries(name) for name in list(self.routing.by_interface))
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from corral.agent import desired
 from corral.api import objects
+from corral_drivers.dhcp import model as dhcp
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.image import model as image
 from corral_drivers.link import model as link
@@ -82,6 +83,33 @@ def test_the_first_interface_leads_out_and_every_address_stands_alone() -> None:
         ),
         user_data="#cloud-config\n",
     )
+
+
+def test_an_interface_that_leads_out_has_a_way_of_each_family_that_it_has_an_address_of() -> None:
+    (nic, *_) = wire()["interfaces"]
+    both = spec(interfaces=[{**nic, "addresses": ["10.77.0.5", "FD00:0::5"]}])
+    (told,) = desired.seed_of(both, "").nics
+    assert told.addresses == ("10.77.0.5/32", "fd00::5/128")
+    assert told.routes == (seed.Route("default", "169.254.1.1"), seed.Route("default", "fe80::1"))
+    (told,) = desired.seed_of(spec(interfaces=[{**nic, "addresses": ["fd00::5"]}]), "").nics
+    assert told.routes == (seed.Route("default", "fe80::1"),)
+
+
+def test_a_guest_is_answered_what_its_seed_says() -> None:
+    nics = wire()["interfaces"]
+    named = {**nics[1], "dnsServers": ["10.0.0.53", "FD00:0::53"], "searchDomains": ["example.org"]}
+    first = dhcp.Answer(TAPS[0], "02:00:00:00:00:01", 1500, ("10.77.0.5",), leads_out=True, hostname="web")
+    second = dhcp.Answer(
+        TAPS[1],
+        "02:00:00:00:00:02",
+        1400,
+        ("10.78.0.5", "fd00::5"),
+        leads_out=False,
+        hostname="web",
+        dns_servers=("10.0.0.53", "fd00::53"),
+        search_domains=("example.org",),
+    )
+    assert desired.service(spec(interfaces=[nics[0], named])) == dhcp.Service(OWNER, (first, second))
 
 
 def test_links_and_routes() -> None:

@@ -30,6 +30,7 @@ DISTURBANCES: dict[str, Disturb] = {
     "routes": lambda host: host.routing.lose(TAP),
     "seed": lambda host: host.seeds.put(OWNER, None),
     "rules": lambda host: host.firewall.flush(FIREWALL.table),
+    "answers": lambda host: host.dhcp.put(OWNER, None),
     "disk": lambda host: host.pool.rename(OWNER, "root"),
 }
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from corral.agent import power
 from corral.conclude import instance as conclude
 from corral_drivers import errors
+from corral_drivers.dhcp import model as dhcp
+from corral_drivers.dhcp import plan as dhcp_plan
 from corral_drivers.hypervisor import model as hypervisor
 from corral_drivers.hypervisor import plan as hypervisor_plan
 from corral_drivers.image import model as image
@@ -84,6 +86,10 @@ def lost_seed(host: Host) -> None:
     host.seeds.put(OWNER, None)
 
 
+def lost_answers(host: Host) -> None:
+    host.dhcp.put(OWNER, None)
+
+
 def renamed_disk(host: Host) -> None:
     host.pool.rename(OWNER, "root")
 
@@ -108,6 +114,7 @@ def undefined(host: Host) -> None:
         (lost_routes, ["routing"]),
         (lost_seed, ["seed"]),
         (lost_rules, ["firewall"]),
+        (lost_answers, ["dhcp"]),
         (renamed_disk, ["storage"]),
         (ended, ["hypervisor"]),
         (undefined, ["hypervisor"]),
@@ -145,6 +152,7 @@ def stands(host: Host) -> object:
         {name: (set(one.prefixes), dict(one.macs)) for name, one in host.routing.by_interface.items()},
         dict(host.seeds.seeds),
         [rules.everything() for rules in host.firewall.tables.values()],
+        dict(host.dhcp.kept),
         {owner: dict(disks) for owner, disks in host.pool.disks.items()},
     )
 
@@ -379,6 +387,35 @@ async def test_a_running_guest_stays_well_though_something_before_it_fails() -> 
     outcome = await agent.converge(spec())
     assert (outcome.link.reason, outcome.routing.reason) == ("LinkFailed", "WaitingForEarlier")
     assert (outcome.hypervisor.holds, outcome.power_state) == (True, "Running")
+
+
+async def test_a_host_that_can_not_answer_says_so_and_starts_the_guest_by_its_seed() -> None:
+    error = errors.Unavailable(dhcp.Cause.UNSUPPORTED, "can't hear guests that ask: Operation not permitted")
+    host = Host(fail_at=lambda step: error if isinstance(step, dhcp_plan.Serve) else None)
+    outcome = await Agent(host).converge(spec(), passes=2)
+    assert (outcome.dhcp.reason, outcome.dhcp.retry) == ("HostUnsupported", True)
+    assert (outcome.hypervisor.holds, outcome.holds, state(host)) == (True, False, "Running")
+
+
+async def test_a_guest_is_answered_before_it_starts_and_until_it_is_off() -> None:
+    steps: list[str] = []
+
+    def note(step: object) -> errors.DriverError | None:
+        steps.append(type(step).__name__ if not isinstance(step, dhcp_plan.Silence | link_plan.Remove) else str(step))
+        return None
+
+    host = Host(fail_at=note)
+    agent = Agent(host)
+    await agent.converge(spec(), passes=2)
+    assert steps.index("Serve") < steps.index("Start")
+    assert [answer.interface for answer in host.dhcp.kept[OWNER].answers] == sorted(
+        host.links.interfaces, key=lambda name: host.links.interfaces[name].index
+    )
+    assert (await agent.remove()).holds
+    silence = steps.index(f"answer {OWNER} no more")
+    assert max(at for at, step in enumerate(steps) if step in ("ShutDown", "PowerOff")) < silence
+    assert all(silence < at for at, step in enumerate(steps) if step.startswith("remove tap"))
+    assert host.empty()
 
 
 async def test_an_image_that_can_not_be_had_is_told_and_tried_again_with_growing_delays() -> None:

@@ -15,4 +15,4 @@ async def test_the_rooms_of_our_own_drivers(driver: str) -> None:
     made = rooms.build(driver, rooms.Place("c", "h", "test:///default", "/state"))
     assert made.storage.format
     assert made.seeds.path("u1").startswith("/state/seeds/")
-    await made.hypervisor.close()
+    await made.close()

@@ -9,7 +9,7 @@ from corral import reasons
 from corral.conclude import causes
 from corral_drivers import errors
 
-ROOMS = ("hypervisor", "image", "storage", "link", "routing", "seed", "bgp", "firewall")
+ROOMS = ("hypervisor", "image", "storage", "link", "routing", "seed", "bgp", "firewall", "dhcp")
 CAUSES: list[enum.StrEnum] = [
     cause for room in ROOMS for cause in importlib.import_module(f"corral_drivers.{room}.model").Cause
 ]

@@ -16,7 +16,7 @@ NOW = datetime.datetime(2026, 1, 31, 12, 0, 0, tzinfo=datetime.UTC)
 ASKED = Asked(generation=3, running=True, grace=30.0, names={"namespace": "shop", "name": "web", "host": "h1"})
 OFF = dataclasses.replace(ASKED, running=False)
 GONE = dataclasses.replace(ASKED, removed=True)
-WELL = Outcome(HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, power_state="Running")
+WELL = Outcome(HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, HOLDS, power_state="Running")
 FETCHING = Room(holds=False, reason="ImageFetching", detail="10 of 20 MiB")
 BLANK = instance.InstanceStatus()
 

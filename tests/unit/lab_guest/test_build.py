@@ -61,7 +61,7 @@ def test_only_sources_of_this_release_are_taken(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["up", "disks", "network", "plugged", "power-button", "stop", "cgi/write", "cgi/power"]
+    "script", ["up", "ask", "told", "disks", "network", "plugged", "power-button", "stop", "cgi/write", "cgi/power"]
 )
 def test_the_scripts_are_shell(script: str) -> None:
     path = pathlib.Path(build.__file__).parent / "files" / script

@@ -52,6 +52,13 @@ MANY = Seed(
     ),
 )
 
+SIX = Seed(
+    owner="u6",
+    instance_id="u6-0",
+    hostname="six",
+    nics=(Nic("eth0", "0a:fe:00:00:00:06", 1420, ("fd00:77::6/128",), (Route("default", "fe80::1"),), ("fd00::53",)),),
+)
+
 HOSTILE = Seed(
     owner="u3",
     instance_id="yes",
@@ -88,7 +95,7 @@ SEEDS = st.builds(Seed, st.just("u1"), TEXT, TEXT, NICS, st.lists(TEXT, max_size
 
 
 @pytest.mark.parametrize("file", [render.META_DATA, render.NETWORK_CONFIG, render.USER_DATA])
-@pytest.mark.parametrize(("name", "seed"), [("one", ONE), ("many", MANY), ("hostile", HOSTILE)])
+@pytest.mark.parametrize(("name", "seed"), [("one", ONE), ("many", MANY), ("six", SIX), ("hostile", HOSTILE)])
 def test_the_texts_are_the_golden_ones(name: str, seed: Seed, file: str) -> None:
     assert render.texts(seed)[file] == (GOLDEN / f"{name}.{file}").read_bytes().decode()
 

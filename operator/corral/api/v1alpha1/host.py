@@ -213,7 +213,7 @@ class Orphan(schema.Observed):
     """What it is called on the host."""
 
     kinds: Annotated[tuple[Annotated[str, pydantic.Field(max_length=16)], ...], pydantic.Field(max_length=8)] = ()
-    """What there is of it: domain, disk, seed, tap, rules."""
+    """What there is of it: domain, disk, seed, tap, rules, dhcp (what it is answered)."""
 
     epoch: Annotated[int, pydantic.Field(ge=0)] = 0
     """Which placement of the VirtualMachine it was made for; 0 where nothing says so."""

@@ -1,0 +1,1 @@
+"""DHCP and router advertisements: a stock image comes up without a seed."""
