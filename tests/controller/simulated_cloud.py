@@ -16,7 +16,7 @@ import string
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from corral import kube
@@ -308,8 +308,11 @@ class SimulatedCloud:
         """Count writes from here on."""
         self._read_from = self.control_plane.audit_log.stat().st_size
 
-    def writes(self, counted: Collection[str] = _COUNTED) -> Counter[str]:
-        """How often our processes wrote to objects of ours, by verb, resource and subresource."""
+    def writes(self, *others: str) -> Counter[str]:
+        """How often our processes wrote to objects of ours, by verb, resource and subresource.
+
+        Not counted is what is of hosts and of the cloud, unless `others` names its plural.
+        """
         with self.control_plane.audit_log.open(encoding="utf-8") as log:
             log.seek(self._read_from)
             # The last line may be half written.
@@ -318,7 +321,7 @@ class SimulatedCloud:
             "/".join(filter(None, (f"{event['verb']} {what['resource']}", what.get("subresource"))))
             for event, what in ((event, event["objectRef"]) for event in events)
             if event["user"]["username"] == CONTROLLER or event["user"]["username"].startswith("corral:agent:")
-            if event["verb"] in _WRITES and what["resource"] in counted
+            if event["verb"] in _WRITES and what["resource"] in {*_COUNTED, *others}
             if event["stage"] == "ResponseComplete"
         )
 

@@ -93,7 +93,7 @@ async def test_hosts_tell_what_guests_take_of_them_once_a_burst(cloud: Simulated
     await cloud.ready(*names)
     assert await until(told, lambda guests: sum(guests) == 20) == [10, 10]
     # Of the looks, which are 5 s apart, one may fall into the burst.
-    assert 2 <= cloud.writes({"hosts"})["patch hosts/status"] <= 4
+    assert 2 <= cloud.writes("hosts")["patch hosts/status"] <= 4
 
 
 async def test_two_addresses_are_one_write_more(cloud: SimulatedCloud) -> None:
