@@ -47,10 +47,10 @@ def choose(world: World, vm: VirtualMachine, needs: resolve.Requirements) -> Pla
     world.ledger.release(vm.uid)
     found = world.orphans.of(vm.uid)
     if found is None:
-        chosen = candidates.choose(world.candidates, world.census, vm, needs)
-        if isinstance(chosen, conditions.Fact):
-            return chosen
-        host_name = chosen
+        where = candidates.choose(world.candidates, world.census, vm, needs)
+        if isinstance(where, conditions.Fact):
+            return where
+        host_name = where
     else:
         host_name = found.host
     given = addresses.choose(world, vm, needs, host_name, found)

@@ -86,3 +86,16 @@ def test_who_looks_again(where: kube.Collection, obj: kube.Object, keys: set[str
 def test_the_guests_of_a_host() -> None:
     assert [str(key) for key in dependents.guests_of(full(), "h1")] == [PLACED]
     assert list(dependents.guests_of(full(), "h2")) == []
+
+
+def test_who_waits_for_others_in_a_namespace() -> None:
+    here = full()
+    here.store.put(world.VMS, a_machine("asking", placement={"affinity": {}}))
+    here.store.put(world.VMS, a_machine("asked", placement={"affinity": {}}, status=SCHEDULED))
+
+    def beside(namespace: str, *, all_of_them: bool) -> set[str]:
+        return {str(key) for key in dependents.beside(here, namespace, all_of_them=all_of_them)}
+
+    assert beside("shop", all_of_them=False) == {"virtualmachines/shop/asking"}
+    assert beside("shop", all_of_them=True) == {"virtualmachines/shop/asking", WAITING}
+    assert beside("bank", all_of_them=True) == set()
