@@ -5,6 +5,7 @@ A row of the table is one thing that can be changed; a feature that keeps someth
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import pathlib
 import re
@@ -67,6 +68,13 @@ class Scene:
     def ip(self, *words: str) -> str:
         return self.cloud.on_host("ip", *words)
 
+    def block(self) -> str:
+        """The block of addresses that the guest's is of."""
+        blocks = self.cloud.blocks()
+        return next(
+            block for block in blocks if ipaddress.ip_address(self.guest.address) in ipaddress.ip_network(block)
+        )
+
     def definition(self, guest: Guest) -> str:
         """As libvirt stores it; empty where it stores none."""
         stored = self.cloud.virsh("list", "--all", "--persistent", "--uuid").split()
@@ -121,6 +129,18 @@ TABLE = [
         lambda scene: scene.ip("neighbour", "delete", scene.guest.address, "dev", scene.guest.tap),
         lambda scene: scene.guest.address in scene.ip("neighbour", "show", "nud", "permanent"),
         ("routing",),
+    ),
+    Row(
+        "blackhole deleted",
+        lambda scene: scene.ip("route", "delete", "blackhole", scene.block()),
+        lambda scene: scene.block() in scene.ip("route", "show", "type", "blackhole"),
+        ("routing",),
+    ),
+    Row(
+        "IPv6 gateway deleted",
+        lambda scene: scene.ip("address", "delete", "fe80::1/64", "dev", scene.guest.tap),
+        lambda scene: "fe80::1/64" in scene.ip("-6", "address", "show", "dev", scene.guest.tap),
+        ("link",),
     ),
     Row("seed removed", lambda scene: scene.seed.unlink(), lambda scene: scene.seed.exists(), ("seed",)),
     Row(
