@@ -172,7 +172,9 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 "imageRef": {"kind": "ClusterImage", "name": names.image},
                 "rootDisk": {"size": "3Gi"},
                 "disks": [{"name": "data", "size": "1Gi"}],
-                "networks": [{"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}}],
+                "networks": [
+                    {"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}, "addresses": []}
+                ],
                 "cloudInit": {"userData": "#cloud-config\n{}\n"},
                 "sshAuthorizedKeys": [_KEY],
                 "placement": placement,

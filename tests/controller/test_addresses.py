@@ -200,6 +200,31 @@ async def test_an_address_stays_through_halt_and_start(cloud: SimulatedCloud) ->
     assert after["status"]["placement"] == before["status"]["placement"]
 
 
+async def test_an_address_goes_with_its_guest_to_another_host_and_its_block_stays(cloud: SimulatedCloud) -> None:
+    networks = await net(cloud, "both", "10.94.0.0/24", "fd94::/64")
+    await cloud.vm("web", networks=networks)
+    (before,) = await cloud.ready("web")
+    first = host_of(before)
+    await cloud.stop_controller()
+    await cloud.patch(world.HOSTS, first, {"maintenance": True})
+    (instance,) = await cloud.all(world.INSTANCES)
+    await cloud.admin.delete(world.INSTANCES, instance)
+    await until(lambda: cloud.all(world.INSTANCES), lambda left: not left)
+    vm = await cloud.get(world.VMS, "web")
+    assert vm is not None
+    await cloud.admin.patch(world.VMS, vm, {"status": {"placement": None}}, subresource="status")
+    await cloud.start_controller(block_idle_for=0.2)
+    (after,) = await until(
+        lambda: cloud.ready("web"),
+        lambda found: (found[0]["status"].get("placement") or {}).get("host") not in (None, first),
+    )
+    assert has(after) == has(before)
+    await asyncio.sleep(1.0)
+    assert set((await blocks(cloud)).values()) == {first}, "an address of it is taken"
+    assert dropped(cloud, host_of(after)) == set()
+    assert len(await cloud.all(world.ALLOCATIONS)) == 2
+
+
 async def test_an_empty_block_is_returned_once_its_host_drops_nothing_for_it(cloud: SimulatedCloud) -> None:
     networks = await net(cloud, "both", "10.94.0.0/24", "fd94::/64")
     await cloud.stop_controller()

@@ -41,8 +41,8 @@ class Traces:
     """What is on a host of all guests, or of one: how tests compare states.
 
     `domains` and `running` are uuids as libvirt tells them, `processes` pids of QEMU, `links`, `routes` and
-    `neighbours` iproute2's own lines, `filters` sets of the firewall and the taps in them, `files` paths below the
-    agent's folder without the image cache.
+    `neighbours` iproute2's own lines without the blackholes of blocks, which are the host's, `filters` sets of the
+    firewall and the taps in them, `files` paths below the agent's folder without the image cache.
     """
 
     domains: frozenset[str] = frozenset()
@@ -56,6 +56,8 @@ class Traces:
 
 
 NOTHING = Traces()
+
+_PREFIXES = "jsonpath={.items[*].spec.prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,11 @@ class Cloud:
         """The addresses that are taken, as the ledger names them."""
         return frozenset(self.api.run("get", "ipallocations.corral.dev", "--output", "name").split())
 
+    def blocks(self) -> frozenset[str]:
+        """The blocks of addresses of the host, by prefix."""
+        where = ("--field-selector", f"spec.host={self.host.name}")
+        return frozenset(self.api.run("get", "ipblocks.corral.dev", *where, "--output", _PREFIXES).split())
+
     def instances(self) -> frozenset[str]:
         where = ("--namespace", f"corral-host-{self.host.name}")
         return frozenset(self.api.run("get", "instances.corral.dev", *where, "--output", "name").split())
@@ -215,7 +222,11 @@ class Cloud:
             running=frozenset(self.virsh("list", "--uuid").split()),
             processes=frozenset(pid for pid in self.host.processes() if _is_qemu(pid)),
             links=_lines(self.on_host("ip", "-brief", "link")),
-            routes=_lines(self.on_host("ip", "route", "show", "table", "main")),
+            routes=frozenset(
+                line
+                for line in _lines(self.on_host("ip", "route", "show", "table", "main"))
+                if not line.startswith("blackhole ")
+            ),
             neighbours=_lines(self.on_host("ip", "neighbour", "show", "nud", "permanent")),
             filters=frozenset(_filters(self.on_host("nft", "--json", "list", "ruleset"))),
             files=frozenset(str(here / name) for here, names in kept for name in names if here.name != "images"),

@@ -5,6 +5,7 @@ A row of the table is one thing that can be changed; a feature that keeps someth
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import pathlib
@@ -71,6 +72,13 @@ class Scene:
 
     def ip(self, *words: str) -> str:
         return self.cloud.on_host("ip", *words)
+
+    def block(self) -> str:
+        """The block of addresses that the guest's is of."""
+        blocks = self.cloud.blocks()
+        return next(
+            block for block in blocks if ipaddress.ip_address(self.guest.address) in ipaddress.ip_network(block)
+        )
 
     def definition(self, guest: Guest) -> str:
         """As libvirt stores it; empty where it stores none."""
@@ -148,6 +156,18 @@ TABLE = [
         lambda scene: scene.forget_source(),
         lambda scene: f"sources4 {scene.guest.tap}" in scene.filters() and scene.pings(),
         ("firewall",),
+    ),
+    Row(
+        "blackhole deleted",
+        lambda scene: scene.ip("route", "delete", "blackhole", scene.block()),
+        lambda scene: scene.block() in scene.ip("route", "show", "type", "blackhole"),
+        ("routing",),
+    ),
+    Row(
+        "IPv6 gateway deleted",
+        lambda scene: scene.ip("address", "delete", "fe80::1/64", "dev", scene.guest.tap),
+        lambda scene: "fe80::1/64" in scene.ip("-6", "address", "show", "dev", scene.guest.tap),
+        ("link",),
     ),
     Row("seed removed", lambda scene: scene.seed.unlink(), lambda scene: scene.seed.exists(), ("seed",)),
     Row("answers removed", lambda scene: scene.answers.unlink(), lambda scene: scene.answers.exists(), ("dhcp",)),

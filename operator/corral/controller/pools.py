@@ -51,7 +51,13 @@ class Pools:
 
     def _changed(self, key: kube.Key, old: kube.Object | None, new: kube.Object | None) -> None:
         if key.plural == self._pools:
-            self._pool_changed(key.name, new)
+            if (
+                old is None
+                or new is None
+                or old["spec"] != new["spec"]
+                or old["metadata"]["uid"] != new["metadata"]["uid"]
+            ):
+                self._pool_changed(key.name, new)
         elif key.plural == self._blocks:
             if old is not None and (new is None or old["spec"] != new["spec"]):
                 self.is_used(key.name)
