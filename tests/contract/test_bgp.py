@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 import signal
@@ -416,6 +417,10 @@ async def test_the_fabric_has_what_is_announced_and_the_host_believes_no_nonsens
     learnt = {"0.0.0.0/0", "10.77.5.0/26", "2001:db8:ffff::/48"}
     eventually(lambda: set(daemons.host.routes()) == learnt)
     eventually(lambda: len(daemons.host.routes()["10.77.5.0/26"].get("nexthops", ())) == 2)
+    # What the host says of itself, path MTU among it, comes from an address that the fabric knows.
+    for target, own in (("10.77.5.1", "100.87.0.11"), ("2001:db8:ffff::1", "fd87::11")):
+        (way,) = json.loads(daemons.host.ip("-json", "route", "get", target))
+        assert way["prefsrc"] == own
     assert await bgp.announced() == OWN | BLOCKS | AWAY, "the host is a way from one neighbor to the other"
 
 
