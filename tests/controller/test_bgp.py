@@ -77,6 +77,20 @@ async def test_a_host_speaks_says_how_it_stands_and_falls_silent(lent_cloud: Sim
     await until(lambda: _running(metal), lambda found: found == {"zebra": {}, "bgpd": {}})
 
 
+async def test_what_another_host_has_is_not_given_twice(lent_cloud: SimulatedCloud) -> None:
+    cloud = lent_cloud
+    first, second = await cloud.add_host("first"), await cloud.add_host("second")
+    await cloud.patch(world.HOSTS, second.name, {"bgp": BGP})
+    await says(cloud, second, "FabricConnected")
+    await cloud.patch(world.HOSTS, first.name, {"bgp": BGP})
+    host = await says(cloud, first, "BgpTaken")
+    assert f"spec.bgp.asn 4200000011 is Host {second.name}'s already" in message(host, "FabricReady")
+    assert first.bgp.running == {"zebra": {}, "bgpd": {}}
+    await cloud.patch(world.HOSTS, second.name, {"bgp": BGP | {"asn": 4200000012, "addresses": ["100.87.0.12"]}})
+    await says(cloud, first, "FabricConnected")
+    await says(cloud, second, "FabricConnected")
+
+
 async def versions(cloud: SimulatedCloud, metal: Metal) -> list[str]:
     """Every write to the Host or its HostState makes another one."""
     host = await cloud.admin.get(world.HOSTS, None, metal.name)

@@ -62,22 +62,24 @@ def plan(desired: Desired, observed: Observed) -> Plan:
 
 
 def _configure(daemon: Daemon, want: Lines, have: Lines, allowed: frozenset[Path]) -> Configure:
-    stale = [path for path in have if path not in allowed]
-    renewed = {definition for path in stale if (definition := _defined(path))}
+    # A neighbor that stays is told its new AS: bgpd crashed now and then (FRR 8.4.4) where one was made anew at once.
+    stay = {_defined(path) for path in want} - {None}
+    stale = [path for path in have if path not in allowed and _defined(path) not in stay]
+    ended = {definition for path in stale if (definition := _defined(path))}
     gone = frozenset(stale)
-    left = frozenset(path for path in have if path not in gone and not _falls(path, gone, renewed))
+    left = frozenset(path for path in have if path not in gone and not _falls(path, gone, ended))
     return Configure(
         daemon,
-        remove=tuple(path for path in reversed(stale) if not _falls(path, gone, renewed)),
+        remove=tuple(path for path in reversed(stale) if not _falls(path, gone, ended)),
         add=tuple(path for path in want if path not in left),
     )
 
 
-def _falls(path: Path, gone: Iterable[Path], renewed: Iterable[Path]) -> bool:
+def _falls(path: Path, gone: Iterable[Path], ended: Iterable[Path]) -> bool:
     """Whether it goes by itself with one of what goes: what it stands under, or its neighbor."""
     if any(path[:depth] in gone for depth in range(1, len(path))):
         return True
-    return _defined(path) is None and any(_concerns(path, definition) for definition in renewed)
+    return _defined(path) is None and any(_concerns(path, definition) for definition in ended)
 
 
 def _concerns(path: Path, definition: Path) -> bool:

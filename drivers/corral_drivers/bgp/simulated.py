@@ -42,18 +42,21 @@ class World:
         """Have no such statement any more, nor what stands under it or speaks of its neighbor."""
         statements = self.running[daemon]
         statements.pop(path, None)
-        words = path[-1].split()
-        makes = words[:1] == ["neighbor"] and words[2:3] and words[2] in ("interface", "remote-as")
-        about = f"neighbor {words[1]} " if makes else None
+        maker = _makes(path)
+        about = f"neighbor {maker} " if maker else None
         for other in list(statements):
             if other[: len(path)] == path or (about and other[0] == path[0] and other[-1].startswith(about)):
                 del statements[other]
-        if about:
-            self.started.pop(words[1], None)
+        if maker:
+            self.started.pop(maker, None)
 
     def give(self, daemon: str, path: Path) -> None:
-        """Have this statement."""
-        self.running[daemon][path] = None
+        """Have this statement; a neighbor that is there has it instead of the one that made it."""
+        statements, maker = self.running[daemon], _makes(path)
+        if maker:
+            for other in [one for one in statements if _makes(one) == maker and one[:-1] == path[:-1]]:
+                del statements[other]
+        statements[path] = None
 
 
 class Simulated:
@@ -127,6 +130,12 @@ def lets_out(statements: Iterable[Path], prefix: str) -> bool:
         if _fits(network, entry):
             return action == "permit"
     return False
+
+
+def _makes(path: Path) -> str | None:
+    """The name of the neighbor that this statement makes."""
+    words = path[-1].split()
+    return words[1] if words[:1] == ["neighbor"] and words[2:3] in (["interface"], ["remote-as"]) else None
 
 
 def _is_redistributed(statements: Iterable[Path], prefix: str) -> bool:

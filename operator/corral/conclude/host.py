@@ -27,6 +27,8 @@ class Observed:
     agent: conditions.Fact
     state: host.HostStateStatus | None
     allocated: host.Allocated = _NOTHING
+    rival: str = ""
+    """Why the host may not speak BGP as it should, because another one does."""
 
 
 def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[host.HostStatus, float | None]:
@@ -35,7 +37,8 @@ def conclude(one: Host, observed: Observed, now: datetime.datetime) -> tuple[hos
     if one.spec.bgp is not None:
         # An agent that has spoken, and not of this yet, has not taken it up.
         unsaid = "AgentNotSeen" if observed.state is None else "Provisioning"
-        facts = (*facts, _said(observed, fabric.READY, unsaid))
+        said = _said(observed, fabric.READY, unsaid)
+        facts = (*facts, conditions.false(fabric.READY, "BgpTaken", observed.rival) if observed.rival else said)
     summary, look_again = conditions.summarized(facts, one.status.conditions, ready="Usable", now=now)
     capacity = one.status.capacity if observed.state is None else observed.state.capacity
     status = host.HostStatus(

@@ -6,14 +6,18 @@ import structlog
 
 from corral import kube
 from corral.api import objects
-from corral.api.v1alpha1 import host
+from corral.api.v1alpha1 import bgp, host
 from corral.conclude import host as conclude
 from corral.controller import agents, blocks
 from corral.controller.world import CLOUD_KEY, CLOUDS, HOST_STATES, HOSTS, World
+from corral.resolve import bgp as resolve_bgp
 from corral.resolve import instance as resolve_instance
 
 AGENT_ROLE = "corral-agent"
 """The ClusterRole that an agent has in its host's namespace, and nowhere else."""
+
+RIVALS_ASKED_EVERY = 5.0
+"""Seconds after which a Host looks again whether another one still has what it asks for."""
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +36,8 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
     if cloud is None:
         return 1.0
     one = objects.parsed(raw, host.HostSpec, host.HostStatus)
-    state = await _furnish(world, one, cloud["metadata"]["uid"])
+    rival = _rival(world, one)
+    state = await _furnish(world, one, cloud["metadata"]["uid"], None if rival else one.spec.bgp)
     said = objects.status_of(state, host.HostStateStatus)
     if said.observed_generation >= 0 and not world.heartbeats.fact(one.name).holds:
         # Who has just spoken is heard at once, and not only when all are next asked.
@@ -43,8 +48,11 @@ async def reconcile(world: World, key: kube.Key) -> float | None:
         agent=world.heartbeats.fact(one.name),
         state=said if has_spoken else None,
         allocated=world.candidates.allocated(one.name, facts.accelerator),
+        rival=rival,
     )
     status, look_again = conclude.conclude(one, observed, world.clock())
+    if rival:
+        look_again = min(look_again or RIVALS_ASKED_EVERY, RIVALS_ASKED_EVERY)
     if status.orphans != one.status.orphans:
         world.tell(CLOUD_KEY, 0.0)
     await world.write_status(HOSTS, raw, status)
@@ -82,14 +90,31 @@ def has_answered(world: World, name: str, asked: str) -> bool:
     return "marks" not in status and int(status.get("observedGeneration", -1)) >= int(state["metadata"]["generation"])
 
 
-async def _furnish(world: World, one: conclude.Host, cloud: str) -> kube.Object:
+def _told(world: World) -> dict[str, resolve_bgp.Identity]:
+    """As whom each Host that there is was told to speak BGP; looked at without parsing, for there may be a thousand."""
+    found = {}
+    for key, raw in world.store.all(HOST_STATES.plural):
+        told = raw["spec"].get("bgp")
+        if told and world.store.get(kube.Key(HOSTS.plural, "", key.name)) is not None:
+            found[key.name] = resolve_bgp.Identity(told["asn"], frozenset(told["addresses"]))
+    return found
+
+
+def _rival(world: World, one: conclude.Host) -> str:
+    asked = one.spec.bgp
+    if asked is None:
+        return ""
+    return resolve_bgp.rival(one.name, resolve_bgp.Identity(asked.asn, frozenset(asked.addresses)), _told(world))
+
+
+async def _furnish(world: World, one: conclude.Host, cloud: str, speaks: bgp.Bgp | None) -> kube.Object:
     """Namespace, RoleBinding and HostState of the host; made in this order, so that the last one shows that all are."""
     namespace = resolve_instance.namespace(one.name)
     spec = host.HostStateSpec(
         cloud=cloud,
         host=one.uid,
         hypervisor=one.spec.hypervisor,
-        bgp=one.spec.bgp,
+        bgp=speaks,
         blocks=blocks.of_host(world, one.name),
         pools=blocks.of_pools(world),
     ).wire()

@@ -166,6 +166,12 @@ _CATALOGUE = (
         Actor.OPERATOR,
         "on host {host}, take frr_profile out of /etc/frr/daemons, and systemctl restart frr",
     ),
+    Reason(
+        "BgpTaken",
+        "Another Host has the AS or an address that this one asks for, and this one announces nothing",
+        Actor.OPERATOR,
+        "kubectl edit hosts.corral.dev {name}, and give it an AS and addresses of its own",
+    ),
     Reason("FrrRefuses", "FRR does not take its configuration", Actor.CORRAL, _AGENT_LOG),
     Reason("HostOutOfMemory", "The host can't hold the guest's memory", Actor.OPERATOR, _HOST),
     Reason("HostDiskFull", "The host's disk is full", Actor.OPERATOR, _HOST),

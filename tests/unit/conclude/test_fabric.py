@@ -107,6 +107,12 @@ def test_an_agent_that_says_nothing_of_bgp_is_awaited_and_a_host_without_bgp_is_
     assert told(status.conditions)["FabricReady"] == ("Unknown", "AgentNotSeen")
 
 
+def test_what_another_host_has_is_told_instead() -> None:
+    observed = conclude_host.Observed(ANSWERING, conclude(found(fabric=well(UP1))), "spec.bgp.asn 64512 is Host a's")
+    status, _ = conclude_host.conclude(a_host(bgp=BGP), observed, NOW)
+    assert told(status.conditions)["FabricReady"] == told(status.conditions)["Ready"] == ("False", "BgpTaken")
+
+
 def test_a_foreign_configuration_is_final_for_the_host() -> None:
     room = rooms.failed(errors.Rejected(bgp.Cause.FOREIGN, "FRR has a configuration that is not ours"))
     state = hoststate.conclude(
