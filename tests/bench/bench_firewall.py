@@ -138,6 +138,7 @@ def through_library(there: list[Tap], new: list[Tap]) -> Figures:
         figures["remove"].append(cost(functools.partial(raw.run, remove)))
         figures["spawned"].append(cost(functools.partial(spawn, add)))
         raw.run(remove)
+    raw.run("".join(f"delete table {family} {FLOOR.table}\n" for family in ("inet", "arp")))
     return {name: median(some) for name, some in figures.items()}
 
 
@@ -162,11 +163,14 @@ async def whole() -> None:
     reader = library.Library(json=True)
     octets = sum(len(reader.run(f"list table {family} {SETTINGS.table}")) for family in ("inet", "arp"))
     again = await took(fresh.observe)
+    spawn("add table inet somebody")
+    others = await took(fresh.observe)
     table = rich.table.Table("1,000 guests", "ms / CPU", title=f"Whole host: {len(seen.elements):,} elements")
     table.add_row("all of them in one transaction", str(laying))
     table.add_row(f"full resync: read ({octets / 1e6:.2f} MB of JSON) and compare; writes nothing", str(looking))
     table.add_row("… of that the plan alone", str(planning))
     table.add_row("the next look, nobody having changed anything", str(again))
+    table.add_row("the next look, somebody having changed another table", str(others))
     CONSOLE.print(table)
 
 
