@@ -85,6 +85,10 @@ class Socket:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the conversation."""
         self._socket.close()
 
     def change(self, kind: int, body: bytes, flags: Flag = Flag.NONE) -> None:

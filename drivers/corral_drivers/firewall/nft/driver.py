@@ -88,7 +88,7 @@ class Nft:
             elif not touched:
                 touched = netfilter.is_of(kind, body, table)
 
-        with _conversation("watch the rules"):
+        with _kernel("watch the rules"):
             watch = rtnetlink.Watch(netfilter.TABLE_CHANGES, heard, changed, netfilter.NETLINK_NETFILTER)
         return watch.close
 
@@ -109,12 +109,12 @@ class Nft:
     def _look(self) -> RuleSet | None:
         """What is in our tables; read anew where anybody else changed them since."""
         for _ in range(_LOOKS):
-            before = _generation()
+            before = self._counted()
             if before == self._generation or self._is_untouched(before):
                 self._generation = before
                 return self._picture
             listing = self._listed()
-            if before == _generation():
+            if before == self._counted():
                 self._generation = before
                 self._take(listing)
                 return self._picture
@@ -122,11 +122,19 @@ class Nft:
 
     def _is_untouched(self, now: int) -> bool:
         """Whether nobody but us changed our tables since they were read."""
-        if self._follower is None:
-            with _conversation("follow the rules"):
-                self._follower = Follower(self._settings.table)
+        if self._generation is None:
             return False
-        return self._generation is not None and self._follower.is_untouched(self._generation, now, self._writer)
+        with _kernel("follow the rules"):
+            return self._followed().is_untouched(self._generation, now, self._writer)
+
+    def _counted(self) -> int:
+        with _kernel("ask for the generation of the rules"):
+            return self._followed().generation()
+
+    def _followed(self) -> Follower:
+        if self._follower is None:
+            self._follower = Follower(self._settings.table)
+        return self._follower
 
     def _take(self, listing: parse.Json | None) -> None:
         """Picture what is there; without our tables, or with one of two, nothing is."""
@@ -187,15 +195,14 @@ class Nft:
         self._commit(str(step), render.changed(self._settings, remove, add))
         # Where somebody else's transaction came between, the next look finds out what it was about.
         rules.change(remove, add)
-        if generation is not None and _generation() == generation + 1:
+        if generation is not None and self._counted() == generation + 1:
             self._generation = generation + 1
-            if self._follower is not None:
-                self._follower.pass_over(generation + 1, self._writer)
+            self._followed().pass_over(generation + 1, self._writer)
 
     def _sever(self, step: Sever) -> None:
         court = flows.Court(step.shared, step.taps)
         needles = [netfilter.needle(address) for address in court.addresses]
-        with _conversation(str(step)) as kernel:
+        with _kernel(str(step)), rtnetlink.Socket(netfilter.NETLINK_NETFILTER) as kernel:
             for body in kernel.dump(netfilter.GET_FLOWS, netfilter.flows_asked()) if needles else ():
                 if not any(needle in body for needle in needles):
                     continue
@@ -220,12 +227,6 @@ class Nft:
         return self._libraries
 
 
-def _generation() -> int:
-    with _conversation("ask for the generation of the rules") as kernel:
-        number, _ = netfilter.generation(kernel.get(netfilter.GET_GENERATION, netfilter.generation_asked()))
-    return number
-
-
 @contextlib.contextmanager
 def _refusals(operation: str) -> Iterator[None]:
     """What libnftables refuses in the house's words."""
@@ -238,11 +239,10 @@ def _refusals(operation: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _conversation(operation: str) -> Iterator[rtnetlink.Socket]:
-    """A socket, and the kernel's refusals in the house's words."""
+def _kernel(operation: str) -> Iterator[None]:
+    """The kernel's refusals in the house's words."""
     try:
-        with rtnetlink.Socket(netfilter.NETLINK_NETFILTER) as kernel:
-            yield kernel
+        yield
     except OSError as error:
         forbidden = error.errno in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT)
         cause = Cause.UNSUPPORTED if forbidden else Cause.FAILED

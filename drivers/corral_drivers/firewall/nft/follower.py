@@ -20,19 +20,31 @@ _WITHIN = 0.1
 
 
 class Follower:
-    """Hears of all transactions from now on, for one thread. Raises OSError where it can't."""
+    """Hears of all transactions from now on, for one thread. Raises OSError where it can't.
+
+    Its sockets stay open: when one of this protocol is closed, the kernel first ends what the last transaction has left
+    to do (5 to 30 ms after elements were removed).
+    """
 
     def __init__(self, table: str) -> None:
         self._table = table.encode()
         self._heard: dict[int, bool] = {}
         self._touched = False
+        self._kernel = rtnetlink.Socket(netfilter.NETLINK_NETFILTER)
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_NETLINK, kind, netfilter.NETLINK_NETFILTER)
         rtnetlink.widen(self._socket)
         self._socket.bind((0, netfilter.TABLE_CHANGES))
 
     def __del__(self) -> None:
-        self._socket.close()
+        for one in ("_kernel", "_socket"):
+            if hasattr(self, one):
+                getattr(self, one).close()
+
+    def generation(self) -> int:
+        """How often the rule set was changed until now."""
+        number, _ = netfilter.generation(self._kernel.get(netfilter.GET_GENERATION, netfilter.generation_asked()))
+        return number
 
     def is_untouched(self, since: int, until: int, own: int) -> bool:
         """Whether all transactions after `since` up to `until` are known, and none but thread `own` changed ours."""
