@@ -7,7 +7,7 @@ import os
 import pathlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral_drivers import errors
@@ -53,6 +53,7 @@ def same(observed: Observed, want: Desired) -> bool:
     return (set(observed.zebra), set(observed.bgpd), observed.file) == (set(want.zebra), set(want.bgpd), want.file)
 
 
+@settings(deadline=None)
 @given(speakers)
 def test_what_is_as_desired_needs_no_step(speaker: Speaker) -> None:
     want = desired(speaker)
@@ -60,6 +61,7 @@ def test_what_is_as_desired_needs_no_step(speaker: Speaker) -> None:
     assert not plan.plan(want, Observed(want.zebra[::-1], want.bgpd[::-1], want.file))
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), speakers), st.one_of(st.none(), speakers), st.sets(st.sampled_from(STRANGE)))
 async def test_the_steps_lead_to_what_is_desired_and_then_none_is_left(
     before: Speaker | None, after: Speaker | None, strange: set[tuple[str, ...]]
@@ -74,6 +76,7 @@ async def test_the_steps_lead_to_what_is_desired_and_then_none_is_left(
     assert not plan.plan(want, reached)
 
 
+@settings(deadline=None)
 @given(speakers, speakers)
 async def test_where_frr_gave_all_statements_to_both_daemons_it_is_the_same(before: Speaker, after: Speaker) -> None:
     former, want = desired(before), desired(after)
@@ -89,6 +92,7 @@ async def test_where_frr_gave_all_statements_to_both_daemons_it_is_the_same(befo
     assert not plan.plan(want, reached)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), speakers), st.sets(st.sampled_from(STRANGE), min_size=1))
 def test_a_foreign_configuration_is_never_touched(speaker: Speaker | None, strange: set[tuple[str, ...]]) -> None:
     observed = Observed((), tuple(sorted(strange)), "ip route 192.0.2.0/24 blackhole\n")
@@ -101,6 +105,7 @@ def test_a_foreign_configuration_is_never_touched(speaker: Speaker | None, stran
     assert plan.plan(desired(speaker, take_over=True), observed)
 
 
+@settings(deadline=None)
 @given(speakers)
 def test_a_first_round_that_was_cut_short_at_any_statement_is_gone_on_with(speaker: Speaker) -> None:
     want = desired(speaker)
@@ -109,6 +114,7 @@ def test_a_first_round_that_was_cut_short_at_any_statement_is_gone_on_with(speak
     assert plan.plan(want, Observed(want.zebra, want.bgpd, None)).steps == (plan.Write(want.file),)
 
 
+@settings(deadline=None)
 @given(speakers, speakers)
 def test_what_goes_of_a_prefix_list_goes_from_its_end(before: Speaker, after: Speaker) -> None:
     former = desired(before)

@@ -10,7 +10,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from corral_drivers import errors
 from corral_drivers.bgp import exports, lines, simulated
@@ -38,12 +38,14 @@ def test_golden_files_are_valid_to_frr(file: pathlib.Path) -> None:
     assert "Unknown command" not in checked.stdout + checked.stderr
 
 
+@settings(deadline=None)
 @given(speakers, prefixes)
 def test_the_prefix_lists_let_out_what_the_rule_says(speaker: Speaker, prefix: str) -> None:
     statements = lines.read(render.render(speaker, MARK))
     assert simulated.lets_out(statements, prefix) == exports.is_exported(speaker, prefix)
 
 
+@settings(deadline=None)
 @given(speakers, prefixes)
 def test_who_carries_an_address_is_announced_and_holds_it(speaker: Speaker, prefix: str) -> None:
     address = prefix.split("/", maxsplit=1)[0]
