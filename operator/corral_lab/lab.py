@@ -105,6 +105,8 @@ class Lab:
         with steps.step(f"{options.hosts} {'host' if options.hosts == 1 else 'hosts'}"):
             for number in range(1, options.hosts + 1):
                 self._host_up(options, number, net)
+            frr.start(self.hosts())
+            for number in range(1, options.hosts + 1):
                 self._agent_up(control_plane, number)
             self.fabric(options).admit()
             hosts = [
@@ -176,6 +178,7 @@ class Lab:
                 f"The lab in {self.folder.root} has no host {number}.", next_step="See `corral lab status`."
             )
         self._host_up(options, number, management.Management(self.name, options.address))
+        frr.start([self.host(number)])
         self.start_agent(number)
 
     def reboot_spine(self, number: int) -> None:
@@ -309,7 +312,6 @@ class Lab:
         lifecycle.up(host)
         net.connect(host, options.host_address(number))
         self.fabric(options).connect(host)
-        frr.start([host])
         libvirtd.start(host)
 
     def _agent_up(self, control_plane: plane.ControlPlane, number: int, *options: str) -> None:
