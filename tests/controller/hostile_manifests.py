@@ -147,9 +147,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 "imageRef": {"kind": "ClusterImage", "name": names.image},
                 "rootDisk": {"size": "3Gi"},
                 "disks": [{"name": "data", "size": "1Gi"}],
-                "networks": [
-                    {"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}, "addresses": []}
-                ],
+                "networks": [{"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}}],
                 "cloudInit": {"userData": "#cloud-config\n{}\n"},
                 "sshAuthorizedKeys": [_KEY],
                 "runStrategy": "Always",
@@ -166,7 +164,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                         "imageRef": {"kind": "ClusterImage", "name": names.image},
                     }
                 ],
-                "networks": [{"networkRef": {"name": names.net}}],
+                "networks": [{"networkRef": {"name": names.net}, "addresses": ["10.64.200.7"]}],
                 "cloudInit": {"userDataSecretRef": {"name": "user-data", "key": "user-data"}},
                 "terminationGracePeriodSeconds": 0,
             },
