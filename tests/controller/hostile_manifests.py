@@ -172,9 +172,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                 "imageRef": {"kind": "ClusterImage", "name": names.image},
                 "rootDisk": {"size": "3Gi"},
                 "disks": [{"name": "data", "size": "1Gi"}],
-                "networks": [
-                    {"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}, "addresses": []}
-                ],
+                "networks": [{"name": "eth0", "networkRef": {"kind": "ClusterNetwork", "name": names.net}}],
                 "cloudInit": {"userData": "#cloud-config\n{}\n"},
                 "sshAuthorizedKeys": [_KEY],
                 "placement": placement,
@@ -192,7 +190,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
                         "imageRef": {"kind": "ClusterImage", "name": names.image},
                     }
                 ],
-                "networks": [{"networkRef": {"name": names.net}}],
+                "networks": [{"networkRef": {"name": names.net}, "addresses": ["10.64.200.7"]}],
                 "cloudInit": {"userDataSecretRef": {"name": "user-data", "key": "user-data"}},
                 "placement": near,
                 "terminationGracePeriodSeconds": 0,

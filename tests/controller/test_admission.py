@@ -434,6 +434,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "allocation owner": ("IPAllocation", {"owner": None}, ["spec.owner", "Required value"]),
     "class memory of all": ("VirtualMachineClass", {"memory": "65Ti"}, ["spec.memory", "at most 64Ti"]),
     "host reserved negative": ("Host", {"reserved": {"memory": -1}}, ["spec.reserved.memory", "equal to 0"]),
+    "block too large": ("IPBlock", {"prefix": "fd77::/64"}, ["spec.prefix is larger than a block can be"]),
     "allocation of no address": ("IPAllocation", {"address": "10.7.0"}, ["spec.address is an IP address"]),
     "instance's owner": (
         "Instance",

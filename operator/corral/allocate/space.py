@@ -17,6 +17,9 @@ from corral import allocate
 _PAGE = 8
 """A page is the addresses that differ in so many last bits."""
 
+_LARGEST = {4: 20, 6: 112}
+"""The shortest prefixes of blocks."""
+
 _ALL = (1 << (1 << _PAGE)) - 1
 
 Refused = Callable[[str], bool]
@@ -130,8 +133,10 @@ class Space:
         self._compare()
 
     def block(self, prefix: str, host: str) -> None:
-        """This host has the block, or is about to."""
+        """This host has the block, or is about to. What is larger than a block can be is none."""
         network = ipaddress.ip_network(prefix)
+        if network.prefixlen < _LARGEST[network.version]:
+            return
         if self._blocks.get(network) == host:
             return
         self.no_block(prefix)

@@ -198,6 +198,14 @@ def test_a_block_of_another_size_is_no_ones_twice() -> None:
     assert made.offer("p", 4, "h3", refuses_none) == space.Offer("10.7.0.2", "10.7.0.0/26")
 
 
+def test_what_is_larger_than_a_block_is_none() -> None:
+    made = filled("fd77::/32")
+    for prefix in ("::/0", "fd77::/64", "10.0.0.0/8"):
+        made.block(prefix, "h1")
+        assert made.of_host("h1") == []
+    assert take(made, "h2", 6) == "fd77::1"
+
+
 def test_what_is_refused_is_passed_over() -> None:
     made = filled("10.7.0.0/24")
     offer = made.offer("p", 4, "h1", lambda one: one in ("10.7.0.1", "10.7.0.2"))

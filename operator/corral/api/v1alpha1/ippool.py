@@ -162,6 +162,14 @@ class IPBlockSpec(schema.Model):
             field_path=".prefix",
         ),
         schema.Rule(
+            rule=(
+                "!isCIDR(self.prefix) || "
+                "cidr(self.prefix).prefixLength() >= (cidr(self.prefix).ip().family() == 4 ? 20 : 112)"
+            ),
+            message="spec.prefix is larger than a block can be: give /20 or smaller, IPv6 /112 or smaller",
+            field_path=".prefix",
+        ),
+        schema.Rule(
             rule="self == oldSelf",
             message="a block never changes hands: it is deleted, and made anew",
             reason="FieldValueForbidden",
