@@ -254,6 +254,9 @@ def _settings(ours: Settings) -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = ours.silence
     settings.watching.reconnect_backoff = 0.5
     settings.execution.max_workers = 1
+    # Whenever it was ended otherwise than by our flag, kopf would have the process killed ten minutes later, unheard:
+    # here the process goes on, and kopf begins anew.
+    settings.process.ultimate_exiting_timeout = None
     return settings
 
 

@@ -88,6 +88,14 @@ async def test_a_watch_that_was_lost_without_a_word_begins_anew(admin: kube.Kube
                 return seen.names
 
             await until(names, lambda found: name in found)
+    assert not _is_doomed(), "kopf is to kill the process"
+
+
+def _is_doomed() -> bool:
+    """Whether the event loop is to signal its own process at some time."""
+    loop = asyncio.get_running_loop()
+    scheduled: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # asyncio tells nobody else
+    return any(not one.cancelled() and "pthread_kill" in repr(one) for one in scheduled)
 
 
 async def test_who_watches_nothing_answers_the_probe(admin: kube.Kube) -> None:
