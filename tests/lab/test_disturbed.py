@@ -97,7 +97,7 @@ def test_an_agent_killed_while_guests_start_ends_where_another_does(cloud: Cloud
         guests = [cloud.guest(name) for name in names]
         assert [guest.get() for guest in guests] == names
         for guest in guests:
-            assert _shape(cloud.traces(guest)) == (1, 1, 1, 1, 1, 1, 5)
+            assert _shape(cloud.traces(guest)) == (1, 1, 1, 1, 1, 1, 6)
     finally:
         remove(cloud, *names)
     assert cloud.traces() == before

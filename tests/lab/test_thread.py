@@ -86,7 +86,8 @@ def test_what_is_written_is_there_after_a_kill_and_after_a_halt(cloud: Cloud, we
     cloud.halted("web")
     assert time.monotonic() - begun < 15, "its shutdown was not clean: the grace period is a minute"
     off = cloud.traces(web)
-    assert off == Traces(domains=before.domains, files=before.files)
+    answers = {name for name in before.files if name.startswith("dhcp/")}
+    assert off == Traces(domains=before.domains, files=before.files - answers)
     ready = cloud.ready("web")
     assert (ready["status"], cloud.vm("web")["status"]["printableStatus"]) == ("True", "Halted")
     assert "corral-guest: poweroff" in _console(cloud, web)
