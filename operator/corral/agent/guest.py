@@ -2,9 +2,9 @@
 hypervisor.
 
 `agent.instance` calls it with a spec. Rooms that do not need each other converge though one fails; the hypervisor comes
-last and only when all before it hold. It does not wait for dhcp, whose failure is told like any other: every guest has
-a seed, and one that heeds it needs no answer. Off, and on removal, it goes backwards: nothing is taken from a living
-guest.
+last and only when all before it hold. It waits neither for dhcp, because every guest has a seed, and one that heeds it
+needs no answer, nor for the fabric to be told, because a guest boots meanwhile: both are told like anything else. Off,
+and on removal, it goes backwards: nothing is taken from a living guest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from corral.agent import desired, power, settle, userdata
 from corral.agent.fetches import Fetches
@@ -35,6 +36,9 @@ from corral_drivers.seed import plan as seed_plan
 from corral_drivers.storage import model as storage_model
 from corral_drivers.storage import plan as storage_plan
 
+ANNOUNCED_WITHIN = 0.25
+"""Seconds between two looks whether the fabric is told of a guest's address."""
+
 
 class _Taps:
     """An owner's taps, as they were last seen."""
@@ -55,12 +59,27 @@ class _Taps:
         return frozenset(tap.name for tap in await self.observe() if not tap.carrier)
 
 
-class Guests:
-    """The guests of one host. The clock is monotonic, in seconds.
+async def _no_fabric(_address: str) -> bool | None:
+    return None
 
-    `read_secret` reads user data that is in a Secret. `put_back` is called with the name of a room when something in
-    it was put back that somebody had changed.
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Whom a guest's passes call.
+
+    `clock` is monotonic, in seconds. `read_secret` reads user data that is in a Secret. `put_back` is called with the
+    name of a room when something in it was put back that somebody had changed. `announces` says whether the fabric is
+    told of an address, None where there is no fabric to tell.
     """
+
+    clock: Callable[[], float]
+    read_secret: userdata.Read
+    put_back: Callable[[str], None] = lambda _room: None
+    announces: Callable[[str], Awaitable[bool | None]] = _no_fabric
+
+
+class Guests:
+    """The guests of one host."""
 
     def __init__(
         self,
@@ -68,29 +87,26 @@ class Guests:
         host: desired.Host,
         fetches: Fetches,
         filters: Filter,
-        clock: Callable[[], float],
-        read_secret: userdata.Read,
-        put_back: Callable[[str], None] = lambda _room: None,
+        calls: Calls,
     ) -> None:
         self._rooms = rooms
         self._host = host
         self._fetches = fetches
         self._filters = filters
-        self._clock = clock
-        self._read_secret = read_secret
-        self._put_back = put_back
+        self._calls = calls
         self._accelerator: str | None = None
 
     async def converge(self, spec: instance.InstanceSpec, memory: Memory) -> Outcome:
         """Make the host look like the spec, as far as that is possible now. Raises what no driver may raise."""
         account = settle.Account(spec.owner.uid)
         apply = account.noting("hypervisor", self._rooms.hypervisor.apply)
-        guest = power.Guest(self._rooms.hypervisor, apply, spec.owner.uid, memory, self._clock)
+        guest = power.Guest(self._rooms.hypervisor, apply, spec.owner.uid, memory, self._calls.clock)
         held: dict[tuple[str, image_model.Format], image_model.Held] = {}
         image = await account.room(self._images(spec, held))
         storage = await account.room(self._disks(spec, held, account))
         seed = await account.room(self._seed(spec, account))
         if spec.run_strategy == "Halted":
+            announced = HOLDS
             off = await self._off(spec, held if storage.holds else None, guest, account)
             firewall, link, routing, dhcp, hypervisor = off
         else:
@@ -101,6 +117,7 @@ class Guests:
             link = await account.room(self._links(spec, taps, account)) if firewall.holds else WAITS
             routing = await account.room(self._routes(spec, account)) if link.holds else WAITS
             dhcp = await account.room(self._answers(spec, account)) if link.holds else WAITS
+            announced = await account.room(self._announced(spec, memory)) if routing.holds else WAITS
             before = (image, storage, seed, firewall, link, routing)
             work = self._run(spec, held, guest, taps) if all(room.holds for room in before) else guest.look()
             hypervisor = await account.room(work)
@@ -115,6 +132,7 @@ class Guests:
             power_state=guest.state,
             restart_required=guest.restart_required,
             firewall=firewall,
+            announced=announced,
         )
         self._tell(account, outcome, memory)
         account.close()
@@ -123,8 +141,8 @@ class Guests:
     def _tell(self, account: settle.Account, outcome: Outcome, memory: Memory) -> None:
         """Count what was put back: a step in a room that was once as this generation of the spec asks."""
         for room in sorted(account.put_back(memory.held)):
-            self._put_back(room)
-        settled = ("storage", "seed", "firewall", "link", "routing", "dhcp")
+            self._calls.put_back(room)
+        settled = ("storage", "seed", "firewall", "link", "routing", "dhcp", "announced")
         memory.held |= {name for name in settled if getattr(outcome, name).holds}
         if outcome.holds:
             memory.held.add("hypervisor")
@@ -138,7 +156,7 @@ class Guests:
         """Take everything of the owner from the host; nothing is left of it once the outcome `holds`."""
         self._fetches.forget(owner)
         account = settle.Account(owner)
-        guest = power.Guest(self._rooms.hypervisor, self._rooms.hypervisor.apply, owner, memory, self._clock)
+        guest = power.Guest(self._rooms.hypervisor, self._rooms.hypervisor.apply, owner, memory, self._calls.clock)
         hypervisor = await account.room(guest.remove(grace))
         if hypervisor.holds:
             firewall, link, routing, dhcp = await self._disconnect(owner, account)
@@ -194,7 +212,7 @@ class Guests:
 
     async def _seed(self, spec: instance.InstanceSpec, account: settle.Account) -> Room:
         owner = spec.owner.uid
-        told = await userdata.of(spec.seed, await self._rooms.seeds.observe(owner), self._read_secret)
+        told = await userdata.of(spec.seed, await self._rooms.seeds.observe(owner), self._calls.read_secret)
         if isinstance(told, Room):
             return told
         wanted = desired.seed_of(spec, told)
@@ -230,6 +248,17 @@ class Guests:
             account.noting("dhcp", self._rooms.dhcp.apply),
             reason="DhcpFailed",
         )
+
+    async def _announced(self, spec: instance.InstanceSpec, memory: Memory) -> Room:
+        """Whether the fabric was once told of each address: from then on the Host says how it stands with it."""
+        if "announced" in memory.held:
+            return HOLDS
+        addresses = [address for nic in spec.interfaces for address in nic.addresses]
+        untold = [address for address in addresses if await self._calls.announces(address) is False]
+        if not untold:
+            return HOLDS
+        detail = f"The fabric is not told of {', '.join(untold)} yet"
+        return Room(holds=False, reason="NotAnnounced", detail=detail, look_again=ANNOUNCED_WITHIN)
 
     async def _run(self, spec: instance.InstanceSpec, held: desired.Cache, guest: power.Guest, taps: _Taps) -> Room:
         domain = await self._domain(spec, held)

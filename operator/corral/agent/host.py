@@ -48,6 +48,10 @@ class Identity:
     agent_version: str
 
 
+async def _nobody() -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What is reported: what the rooms hold, what is fetched, and what was kept of Instances that are gone.
@@ -62,6 +66,8 @@ class Machine:
     blocks: Blocks
     marks: host.Marks
     fabric: Callable[[], fabric.Found | None] = lambda: None
+    heed: Callable[[], Awaitable[None]] = _nobody
+    """Says to the fabric what it is told by now, where it has not been said yet."""
 
 
 class HostStates:
@@ -108,6 +114,8 @@ class HostStates:
                     await self._machine.kept.keep_host(spec)
                 except NotKept as error:
                     log.warning("the host's state is not kept for a time without API server", why=str(error))
+        # A block that is taken back is another host's as soon as this is reported.
+        await self._machine.heed()
         return await self._machine.blocks.converge(obj["spec"].get("blocks", ()))
 
     async def _report(self, obj: kube.Object) -> float | None:

@@ -20,7 +20,7 @@ import structlog
 
 import corral
 from corral import history, kube, metrics, periodic, queue, scrape, store, watching
-from corral.agent import desired, events, measured, rooms, userdata
+from corral.agent import desired, events, guest, measured, rooms, userdata
 from corral.agent.blocks import Blocks
 from corral.agent.fabric import Calls, Fabric
 from corral.agent.fetches import Fetches
@@ -177,17 +177,6 @@ class _Agent:
             kept,
             lambda: counted.drift.labels("firewall").inc(),
         )
-        guests = Guests(
-            made,
-            marks,
-            self.fetches,
-            self._filter,
-            clock.monotonic,
-            userdata.reader(api, settings.namespace),
-            put_back=lambda room: counted.drift.labels(room).inc(),
-        )
-        self._instances = Instances(api, known, guests, kept, settings.host, clock)
-        identity = Identity(settings.host, corral.version())
         calls = Calls(
             tell=lambda: self._queue.add(report),
             put_back=lambda room: counted.drift.labels(room).inc(),
@@ -195,9 +184,24 @@ class _Agent:
         )
         self._fabric = Fabric(made, state, kept, calls)
         known.listen(self._fabric.took)
+        guests = Guests(
+            made,
+            marks,
+            self.fetches,
+            self._filter,
+            guest.Calls(
+                clock=clock.monotonic,
+                read_secret=userdata.reader(api, settings.namespace),
+                put_back=calls.put_back,
+                announces=self._fabric.announces,
+            ),
+        )
+        self._instances = Instances(api, known, guests, kept, settings.host, clock)
+        identity = Identity(settings.host, corral.version())
         self._blocks = Blocks(made.routing, known, counted.drift.labels("routing").inc)
         marked = host.Marks(cloud=state.cloud, host=state.host)
-        machine = Machine(made, self.fetches, kept, self._blocks, marked, lambda: self._fabric.report)
+        fabric = self._fabric
+        machine = Machine(made, self.fetches, kept, self._blocks, marked, lambda: fabric.report, fabric.heed)
         self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)

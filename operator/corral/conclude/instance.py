@@ -60,11 +60,13 @@ class Outcome:
     power_state: str = ""
     restart_required: tuple[str, ...] = ()
     firewall: Room = HOLDS
+    announced: Room = HOLDS
 
     @property
     def rooms(self) -> tuple[Room, ...]:
         """All of them, in the order in which they are made."""
-        return (self.image, self.storage, self.seed, self.firewall, self.link, self.routing, self.dhcp, self.hypervisor)
+        network = (self.firewall, self.link, self.routing, self.dhcp, self.announced)
+        return (self.image, self.storage, self.seed, *network, self.hypervisor)
 
     @property
     def holds(self) -> bool:
@@ -128,7 +130,7 @@ def facts(outcome: Outcome, asked: Asked) -> tuple[conditions.Fact, ...]:
     """What the outcome says, in the order in which it comes about: a guest is off before anything is taken from it."""
     image = _fact("ImageReady", "Held", outcome.image)
     storage = _fact("StorageReady", "DisksReady", outcome.storage, outcome.seed)
-    network = (outcome.firewall, outcome.link, outcome.routing, outcome.dhcp)
+    network = (outcome.firewall, outcome.link, outcome.routing, outcome.dhcp, outcome.announced)
     power = _fact("PowerStateSynced", "AsWanted", outcome.hypervisor)
     if asked.running and not asked.removed:
         return image, storage, _fact("NetworkReady", "Routed", *network), power

@@ -101,6 +101,9 @@ class Host:
     firewall: firewall.World = field(default_factory=firewall.World)
     dhcp: dhcp.World = field(default_factory=dhcp.World)
     woken: list[str] = field(default_factory=list)
+    announced: set[str] | None = None
+    """The addresses that its fabric is told of; None where it has none."""
+
     put_back: list[str] = field(default_factory=list)
     """The rooms in which something was put back."""
 
@@ -136,6 +139,9 @@ class Host:
         self.steps += 1
         return self.fail_at(step)
 
+    async def announces(self, address: str) -> bool | None:
+        return None if self.announced is None else address in self.announced
+
     def empty(self) -> bool:
         """Whether nothing but images is left."""
         filtered = [owner for rules in self.firewall.tables.values() for owner in rules.owners()]
@@ -162,9 +168,7 @@ class Agent:
             marks,
             self.fetches,
             self.filters,
-            lambda: host.now,
-            host.read_secret,
-            put_back=host.put_back.append,
+            guest.Calls(lambda: host.now, host.read_secret, host.put_back.append, host.announces),
         )
 
     async def converge(self, wanted: instance.InstanceSpec, passes: int = 1) -> conclude.Outcome:

@@ -87,6 +87,25 @@ async def test_what_the_host_state_says_is_announced_and_told_once(
     assert machine.put_back == []
 
 
+async def test_what_is_not_said_yet_is_not_announced_and_can_be_waited_for(
+    tmp_path: pathlib.Path, machine: simulated_host.Host
+) -> None:
+    agent = Agent(tmp_path, machine, state(blocks=[]))
+    assert await agent.fabric.announces("10.77.0.5") is False
+    await agent.fabric.heed()
+    assert await agent.fabric.announces("10.77.0.5") is False
+    agent.hears(state())
+    await agent.fabric.heed()
+    # FRR is not asked more often than that, however many guests wait.
+    assert await agent.fabric.announces("10.77.0.5") is True
+    agent.hears(state(blocks=["10.77.0.64/26"]))
+    await agent.fabric.heed()
+    machine.now += fabric.ASKED_EVERY
+    assert await agent.fabric.announces("10.77.0.5") is False
+    without = Agent(tmp_path, machine, state(bgp=None))
+    assert await without.fabric.announces("10.77.0.5") is None
+
+
 async def test_what_is_announced_and_is_not_here_is_told_at_the_second_look(
     tmp_path: pathlib.Path, machine: simulated_host.Host
 ) -> None:
@@ -186,7 +205,7 @@ async def test_without_frr_the_host_says_so_and_tries_again(
     assert await agent.fabric.look() == fabric.RETRY
     fact = conclude.fact(agent.fabric.report or conclude.UNSEEN, ())
     assert (fact.status, fact.reason, daemon in fact.detail) == ("False", "FrrUnavailable", True)
-    assert await agent.fabric.announces("10.77.0.5") is None
+    assert await agent.fabric.announces("10.77.0.5") is False
     machine.bgp.running[daemon] = gone
     assert await agent.fabric.look() == fabric.SLOW
     assert conclude.fact(agent.fabric.report or conclude.UNSEEN, ()).reason == "FabricConnected"

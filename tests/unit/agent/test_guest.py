@@ -342,6 +342,24 @@ async def test_a_paused_guest_that_cannot_run_on_is_started_anew_and_counted() -
     assert (outcome.hypervisor.reason, outcome.hypervisor.look_again) == ("GuestKeepsStopping", 10.0)
 
 
+async def test_a_network_is_ready_once_the_fabric_was_told_of_every_address() -> None:
+    host = Host()
+    host.announced = set()
+    agent = Agent(host)
+    outcome = await agent.converge(spec(), passes=2)
+    addresses = [address for nic in spec().interfaces for address in nic.addresses]
+    assert (outcome.announced.reason, outcome.holds) == ("NotAnnounced", False)
+    assert all(address in outcome.announced.detail for address in addresses)
+    assert outcome.hypervisor.holds, "the guest boots meanwhile"
+    assert conclude.facts(outcome, conclude.Asked(1, True, 0.0, {}))[2].reason == "NotAnnounced"
+    host.announced = set(addresses)
+    assert (await agent.converge(spec())).holds
+    host.announced = set()
+    assert (await agent.converge(spec())).holds, "from now on it is the Host that says so"
+    assert host.put_back == []
+    assert not (await Agent(host).converge(spec())).holds
+
+
 async def test_another_size_waits_for_the_next_start() -> None:
     host, agent = await running()
     outcome = await agent.converge(spec(cpu=4))

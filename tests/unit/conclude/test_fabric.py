@@ -108,7 +108,9 @@ def test_an_agent_that_says_nothing_of_bgp_is_awaited_and_a_host_without_bgp_is_
 
 
 def test_what_another_host_has_is_told_instead() -> None:
-    observed = conclude_host.Observed(ANSWERING, conclude(found(fabric=well(UP1))), "spec.bgp.asn 64512 is Host a's")
+    observed = conclude_host.Observed(
+        ANSWERING, conclude(found(fabric=well(UP1))), rival="spec.bgp.asn 64512 is Host a's"
+    )
     status, _ = conclude_host.conclude(a_host(bgp=BGP), observed, NOW)
     assert told(status.conditions)["FabricReady"] == told(status.conditions)["Ready"] == ("False", "BgpTaken")
 
