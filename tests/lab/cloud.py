@@ -108,14 +108,15 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """One lab of one host, with a class, a pool, a network and a namespace for tests."""
+    """One lab, with a class, a pool, a network and a namespace for tests, seen from its host of this number."""
 
     lab: lab.Lab
     api: kubectl.Kubectl
+    number: int = 1
 
     @property
     def host(self) -> namespace.Host:
-        return self.lab.host(1)
+        return self.lab.host(self.number)
 
     @property
     def address(self) -> str:
@@ -249,12 +250,12 @@ class Cloud:
         ]
 
 
-def objects(prefix: str) -> list[dict[str, Any]]:
+def objects(*prefixes: str) -> list[dict[str, Any]]:
     """What the tests' VirtualMachines refer to."""
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}},
         _object("VirtualMachineClass", CLASS, {"cpu": 1, "memory": "96Mi"}, None),
-        _object("IPPool", POOL, {"prefixes": [prefix], "coolDownSeconds": 0}, None),
+        _object("IPPool", POOL, {"prefixes": list(prefixes), "coolDownSeconds": 0}, None),
         _object("ClusterNetwork", NETWORK, {"poolRefs": [{"name": POOL}]}, None),
     ]
 

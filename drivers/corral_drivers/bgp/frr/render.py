@@ -9,6 +9,8 @@ nor link-local (the guests' gateway) or loopback addresses. Neighbors of differe
 (`multipath-relax`). With graceful restart, a neighbor goes on sending while bgpd is away; for as long it would also go
 on where the host died without its link going down, so the time for it is short. `coalesce-time` is how many
 milliseconds bgpd waits for more before it tells a new neighbor everything; its own second is a second without routes.
+Zebra keeps a group of next hops that nobody uses for a second only: FRR 8.4 would take one again that lost a member
+when a link went down, and have one way then instead of two.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def desired(speaker: Speaker | None, mark: str, *, take_over: bool) -> Desired:
         return Desired((), (), _SILENT, mark, take_over)
     text = render(speaker, mark)
     every = lines.read(text)
-    zebra = tuple(path for path in every if path[0].startswith("interface "))
+    zebra = tuple(path for path in every if path[0].startswith(("interface ", "zebra ")))
     return Desired(zebra, tuple(path for path in every if path not in zebra), text, mark, take_over)
 
 
