@@ -23,6 +23,7 @@ HOSTS = 3
 
 NAMESPACE = "default"
 HELLO = "hello"
+APART = "apart"
 MISTAKEN = "mistaken"
 ANSWERS_WITHIN = 90.0
 
@@ -56,6 +57,8 @@ def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Exampl
     with steps.step(f"its own answer: curl http://{address}/"):
         answer = answers(address)
     steps.say(f"    {answer}")
+    if len(lab.hosts()) > 1:
+        _show_another_host(api, steps, examples, address)
     _print(api, steps, "get", "vm.corral.dev", "-o", "wide")
 
     with steps.step("its QEMU killed, and the guest back"):
@@ -75,14 +78,26 @@ def show(lab: Lab, api: kubectl.Kubectl, steps: progress.Steps, examples: Exampl
     _farewell(lab, steps, address)
 
 
-def answers(address: str, path: str = "/", *, within: float = ANSWERS_WITHIN) -> str:
+def _show_another_host(api: kubectl.Kubectl, steps: progress.Steps, examples: Examples, address: str) -> None:
+    """A second guest on another host, and what the first is told by it."""
+    with steps.step("another, on another host: kubectl apply -f examples/vm-apart.yaml"):
+        api.apply_text(examples.text("vm-apart.yaml"))
+        api.wait("condition=Ready", f"vm.corral.dev/{APART}", seconds=120)
+    other = _address(api, APART)
+    answers(other)
+    with steps.step(f"the first asks it: curl -d '' 'http://{address}/cgi-bin/fetch?{other}'"):
+        told = answers(address, f"/cgi-bin/fetch?{other}", body=b"")
+    steps.say(f"    {told}")
+
+
+def answers(address: str, path: str = "/", *, body: bytes | None = None, within: float = ANSWERS_WITHIN) -> str:
     """What the guest's own web server says. Raises `errors.LabError` where it says nothing in time."""
     deadline = time.monotonic() + within
     while True:
         try:
             # The lab's own guest, at an address that the lab routes: never a proxy's business.
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with opener.open(f"http://{address}{path}", timeout=2) as answer:
+            with opener.open(f"http://{address}{path}", data=body, timeout=5 if body is not None else 2) as answer:
                 return str(answer.read().decode().strip())
         except OSError as error:
             if time.monotonic() > deadline:
