@@ -73,6 +73,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
     network = {
         "poolRefs": [{"name": names.pool}],
         "mtu": 1500,
+        "nat": False,
         "dnsServers": ["10.0.0.53"],
         "searchDomains": ["shop.example"],
     }
@@ -90,6 +91,7 @@ def bases(names: Names) -> dict[str, tuple[Spec, ...]]:
         "slot": 16,
         "mtu": 1500,
         "addresses": ["10.99.200.1"],
+        "nat": False,
         "dnsServers": ["10.0.0.53"],
         "searchDomains": ["shop.example"],
     }

@@ -88,7 +88,11 @@ class Guest:
 
     def fetches(self, other: Guest) -> str:
         """What the other guest's web server says to this guest."""
-        return self.post(f"/cgi-bin/fetch?{other.address}")
+        return self.asks(other.address)
+
+    def asks(self, address: str) -> str:
+        """What the web server at this address says to this guest."""
+        return self.post(f"/cgi-bin/fetch?{address}")
 
     def pings(self) -> bool:
         ping = ["ping", "-c", "1", "-W", "2", self.address]

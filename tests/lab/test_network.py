@@ -5,11 +5,13 @@ In a lab of this module's own, because the tests' lab has one host.
 
 from __future__ import annotations
 
+import http.server
 import ipaddress
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from corral_lab.host import frr, libvirtd, programs
 from corral_lab.lab import AGENT
 from corral_lab.options import Options
 
-from .cloud import NETWORK, NOTHING, TENANT, Cloud, Guest, objects, until
+from .cloud import NETWORK, NOTHING, POOL, TENANT, Cloud, Guest, objects, until
 
 pytestmark = pytest.mark.lab
 
@@ -162,6 +164,53 @@ def test_a_guest_away_from_its_block_has_a_route_of_its_own(site: Site) -> None:
     finally:
         cloud.delete("away")
     until(lambda: asked not in site.routes(site.far))
+
+
+class _Visitors(http.server.BaseHTTPRequestHandler):
+    """Tells who asks by which address he is seen."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.client_address[0].encode())
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def outside() -> Iterator[str]:
+    """A server at this machine's own address on the fabric."""
+    address = str(OPTIONS.machine_loopback.v4)
+    with http.server.ThreadingHTTPServer((address, 80), _Visitors) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+def test_nat_hides_a_guest_outside_and_not_from_other_guests(site: Site, outside: str) -> None:
+    cloud = site.any
+    spec = {"poolRefs": [{"name": POOL}], "nat": True}
+    network = {
+        "apiVersion": "corral.dev/v1alpha1",
+        "kind": "Network",
+        "metadata": {"name": "veil", "namespace": TENANT},
+    }
+    cloud.api.apply(network | {"spec": spec})
+    try:
+        cloud.apply("veiled", networks=[{"name": "eth0", "networkRef": {"kind": "Network", "name": "veil"}}])
+        cloud.up("veiled")
+        veiled = cloud.guest("veiled")
+        assert veiled.get() == "veiled", "who asks first is answered as ever"
+        assert veiled.asks(outside) == str(OPTIONS.host_loopback(site.of(veiled).number).v4)
+        assert site.near.asks(outside) == site.near.address
+        assert (veiled.fetches(site.near), veiled.fetches(site.far)) == ("near", "far")
+        assert site.far.fetches(veiled) == "veiled"
+    finally:
+        cloud.delete("veiled")
+        cloud.api.run("delete", "network.corral.dev/veil", "--namespace", TENANT)
 
 
 def test_either_spine_may_go(site: Site) -> None:

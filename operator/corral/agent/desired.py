@@ -143,14 +143,16 @@ def taps(spec: instance.InstanceSpec) -> tuple[link.Tap, ...]:
     )
 
 
-def filtered(spec: instance.InstanceSpec) -> tuple[firewall.Tap, ...]:
-    """What each interface may send from."""
+def filtered(spec: instance.InstanceSpec, announced: Sequence[str]) -> tuple[firewall.Tap, ...]:
+    """What each interface may send from, and as whom it is seen outside; `announced` are the host's own addresses."""
+    outside = {ipaddress.ip_address(address).version: address for address in reversed(announced)}
     return tuple(
         firewall.Tap(
             interface=tap_name(spec.owner.uid, nic.name),
             owner=spec.owner.uid,
             mac=nic.mac,
             addresses=tuple(str(ipaddress.ip_address(address)) for address in nic.addresses),
+            nat=tuple(sorted(outside.values())) if nic.nat else (),
         )
         for nic in spec.interfaces
     )

@@ -8,7 +8,8 @@ are not let through one by one. It removes nothing of an owner that it does not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
@@ -16,7 +17,7 @@ from corral import kube
 from corral.agent import desired, settle
 from corral.agent.kept import Kept
 from corral.api import objects
-from corral.api.v1alpha1 import instance
+from corral.api.v1alpha1 import host, instance
 from corral.conclude.instance import HOLDS, Room
 from corral_drivers import errors
 from corral_drivers.firewall import model, plan, port, sets
@@ -35,6 +36,8 @@ Apply = Callable[[plan.Step], Awaitable[None]]
 class Filter:
     """One host's firewall. `everyone` are its Instances as they are known now; `kept` has also those of orphans.
 
+    `state` is what the host was known to be at the process's start: of it are the cloud's own prefixes, and the
+    addresses by which guests behind NAT are seen.
     `put_back` is called when something was put back that somebody had changed.
     """
 
@@ -43,17 +46,36 @@ class Filter:
         firewall: port.Firewall,
         everyone: Callable[[], Iterable[kube.Object]],
         kept: Kept,
+        state: host.HostStateSpec,
         put_back: Callable[[], None] = lambda: None,
     ) -> None:
         self._firewall = firewall
         self._everyone = everyone
         self._kept = kept
         self._put_back = put_back
-        self._shared = model.Shared()
+        self._state = state
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._settled: dict[str, tuple[model.Tap, ...]] = {}
-        self._is_laid = False
+        self._laid: model.Shared | None = None
+
+    @property
+    def _announced(self) -> tuple[str, ...]:
+        return () if self._state.bgp is None else self._state.bgp.addresses
+
+    @property
+    def _shared(self) -> model.Shared:
+        return model.Shared(prefixes=self._state.pools)
+
+    def took(self, key: kube.Key, _old: kube.Object | None, new: kube.Object | None) -> None:
+        """Take up a HostState that came into the store; what is not understood changes nothing."""
+        if key.plural != host.HOST_STATE.kind.plural or new is None:
+            return
+        with contextlib.suppress(objects.NotUnderstood):
+            before = self._announced, self._shared
+            self._state = objects.parsed(new, host.HostStateSpec, host.HostStateStatus).spec
+            if (self._announced, self._shared) != before:
+                self.wake()
 
     def wake(self) -> None:
         """Have the whole looked at anew."""
@@ -82,7 +104,10 @@ class Filter:
 
     async def converge(self, spec: instance.InstanceSpec, apply: Apply) -> Room:
         """Let the guest's packets through, and no others; `apply` is the driver's, with an account of what it does."""
-        owner, taps = spec.owner.uid, desired.filtered(spec)
+        owner, taps = spec.owner.uid, desired.filtered(spec, self._announced)
+        if not self._announced and any(nic.nat for nic in spec.interfaces):
+            detail = "The guest's network has NAT, and the host has no address to be seen by: see spec.bgp of the Host"
+            return Room(holds=False, reason="NoAddressForNat", detail=detail, look_again=_LONGEST_RETRY)
         async with self._lock:
             if not (await self._firewall.observe(owner)).laid:
                 await self._whole()
@@ -111,16 +136,16 @@ class Filter:
             )
 
     async def _whole(self) -> None:
-        seen = await self._firewall.observe()
+        shared, seen = self._shared, await self._firewall.observe()
         known = await self._known(laid=seen.laid)
         # A thousand guests are a tenth of a second of work, in which the loop does other things.
-        wanted, todo = await asyncio.to_thread(_planned, self._shared, known, seen)
+        wanted, todo = await asyncio.to_thread(_planned, shared, known, self._announced, seen)
         for step in todo.steps:
             await self._firewall.apply(step)
-            if self._undoes(step, wanted):
+            if self._undoes(step, wanted, shared):
                 log.warning("put back what was changed on the host", room="firewall", step=str(step))
                 self._put_back()
-        self._is_laid = True
+        self._laid = shared
         self._settled |= wanted
 
     async def _known(self, *, laid: bool) -> Iterable[kube.Object]:
@@ -132,28 +157,29 @@ class Filter:
         kept = await asyncio.to_thread(lambda: list(self._kept.all()))
         return known + [obj for obj in kept if obj["spec"]["owner"]["uid"] not in owners]
 
-    def _undoes(self, step: plan.Step, wanted: dict[str, tuple[model.Tap, ...]]) -> bool:
+    def _undoes(self, step: plan.Step, wanted: dict[str, tuple[model.Tap, ...]], shared: model.Shared) -> bool:
         """Whether the step puts back what was once as it is asked for now, so that somebody must have changed it."""
         if isinstance(step, plan.Lay):
-            return self._is_laid
+            return self._laid is not None
         if not isinstance(step, plan.Change):
             return False
         taps = {tap.interface for owner, some in wanted.items() if self._settled.get(owner) == some for tap in some}
         touched = {sets.interface(one) for one in (*step.remove, *step.add)}
-        return self._is_laid and not touched.isdisjoint({"", *taps})
+        # What all share is somebody's doing only where it is asked for as it was.
+        return not touched.isdisjoint(taps | ({""} if self._laid == shared else set()))
 
 
 def _planned(
-    shared: model.Shared, known: Iterable[kube.Object], seen: model.Observed
+    shared: model.Shared, known: Iterable[kube.Object], announced: Sequence[str], seen: model.Observed
 ) -> tuple[dict[str, tuple[model.Tap, ...]], plan.Plan]:
     """The taps that are wanted, by owner, and what is to do; owners that nobody knows keep what they have."""
-    wanted = _wanted(known)
+    wanted = _wanted(known, announced)
     there = {one.comment for one in seen.elements if one.of == "guests"}
     taps = [tap for owner in wanted for tap in wanted[owner]]
     return wanted, plan.plan(shared, taps, seen, keep=there - wanted.keys())
 
 
-def _wanted(everyone: Iterable[kube.Object]) -> dict[str, tuple[model.Tap, ...]]:
+def _wanted(everyone: Iterable[kube.Object], announced: Sequence[str]) -> dict[str, tuple[model.Tap, ...]]:
     """The taps of guests that are to run, by owner; of others nothing changes until their own pass."""
     found = {}
     for obj in everyone:
@@ -165,5 +191,5 @@ def _wanted(everyone: Iterable[kube.Object]) -> dict[str, tuple[model.Tap, ...]]
         except objects.NotUnderstood:
             # Its own pass says so; its guest stays as it is.
             continue
-        found[spec.owner.uid] = desired.filtered(spec)
+        found[spec.owner.uid] = desired.filtered(spec, announced)
     return found

@@ -175,8 +175,10 @@ class _Agent:
             made.firewall,
             lambda: (obj for _, obj in known.all(INSTANCES.plural)),
             kept,
+            state,
             lambda: counted.drift.labels("firewall").inc(),
         )
+        known.listen(self._filter.took)
         calls = Calls(
             tell=lambda: self._queue.add(report),
             put_back=lambda room: counted.drift.labels(room).inc(),

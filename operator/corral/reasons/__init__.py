@@ -146,6 +146,12 @@ _CATALOGUE = (
         Actor.OPERATOR,
         "on host {host}, systemctl kill --signal=SIGKILL frr, which reads the kernel's routes anew and loses none",
     ),
+    Reason(
+        "NoAddressForNat",
+        "The guest's network has NAT, and its host has no address of its own",
+        Actor.OPERATOR,
+        _HOST,
+    ),
     Reason("NotAnnounced", "The fabric is not told of the guest's addresses", Actor.OPERATOR, _HOST),
     Reason("FabricUnreachable", "No neighbor is told the host's addresses", Actor.OPERATOR, _SESSIONS),
     Reason(

@@ -121,6 +121,7 @@ def _interface(uid: str, need: InterfaceNeed, slot: int, addresses: tuple[str, .
         slot=slot,
         mtu=need.network.mtu,
         addresses=addresses,
+        nat=need.network.nat,
         dns_servers=need.network.dns_servers,
         search_domains=need.network.search_domains,
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corral.agent import desired, fetches, filtering, guest, kept, memory, rooms
+from corral.api.v1alpha1 import host as api_host
 from corral.api.v1alpha1 import instance
 from corral.conclude import instance as conclude
 from corral_drivers import errors
@@ -34,6 +35,9 @@ from corral_drivers.storage import simulated as storage
 
 GATEWAYS = (desired.GATEWAY, desired.GATEWAY_V6, link_model.HOST_MAC)
 CLOUD, HOST = "c10d", "4057"
+TOLD = api_host.HostStateSpec(
+    cloud=CLOUD, host=HOST, hypervisor=api_host.HypervisorSettings(driver="simulated"), pools=("10.77.0.0/24",)
+)
 OWNER = "0b0e4c3a-6f0e-4d5b-9a51-0123456789ab"
 
 
@@ -101,6 +105,9 @@ class Host:
     firewall: firewall.World = field(default_factory=firewall.World)
     dhcp: dhcp.World = field(default_factory=dhcp.World)
     woken: list[str] = field(default_factory=list)
+    told: api_host.HostStateSpec = TOLD
+    """What its HostState says."""
+
     announced: set[str] | None = None
     """The addresses that its fabric is told of; None where it has none."""
 
@@ -161,7 +168,11 @@ class Agent:
         self.fetches = fetches.Fetches(self.made.images, host.woken.append, lambda: host.now)
         marks = desired.Host(CLOUD, HOST, f"{host.state}/console", f"{host.state}/uefi")
         self.filters = filtering.Filter(
-            self.made.firewall, lambda: host.instances, kept.Kept(host.state), lambda: host.put_back.append("firewall")
+            self.made.firewall,
+            lambda: host.instances,
+            kept.Kept(host.state),
+            host.told,
+            lambda: host.put_back.append("firewall"),
         )
         self.guests = guest.Guests(
             self.made,

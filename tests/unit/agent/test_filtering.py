@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from corral import kube
 from corral.agent import desired
 from corral_drivers import errors
 from corral_drivers.firewall import model as firewall
 from corral_drivers.firewall import plan as firewall_plan
 from corral_drivers.firewall import port as firewall_port
 
+from . import simulated_host
 from .simulated_host import CLOUD, HOST, OWNER, Agent, Host, nothing_fails, spec, wire
 
 TABLE = firewall_port.Settings(CLOUD, HOST).table
@@ -197,3 +199,46 @@ async def test_it_looks_when_it_is_woken_and_again_where_that_failed(monkeypatch
     looking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await looking
+
+
+BGP = {"asn": 4200000011, "addresses": ["100.87.0.11", "fd87::11"], "neighbors": [{"interface": "up1"}]}
+
+
+def heard(agent: Agent, **changes: Any) -> None:
+    """The store takes in a HostState."""
+    metadata = {"name": "h1", "namespace": "corral-host-h1", "uid": "u", "generation": 1}
+    obj = {"metadata": metadata, "spec": simulated_host.TOLD.wire() | changes}
+    agent.filters.took(kube.Key("hoststates", "corral-host-h1", "h1"), None, obj)
+
+
+def elements(host: Host, *sets: str) -> set[tuple[str, str]]:
+    """Key and data of the elements of these sets."""
+    return {(one.key[0], one.data) for one in host.firewall.tables[TABLE].everything() if one.of in sets}
+
+
+async def test_a_guest_behind_nat_is_seen_by_its_hosts_address_and_waits_where_that_has_none() -> None:
+    host = Host()
+    veiled = spec(interfaces=[nic | {"nat": nic["name"] == "eth1"} for nic in wire()["interfaces"]])
+    agent = Agent(host)
+    outcome = await agent.converge(veiled, passes=2)
+    assert (outcome.firewall.reason, state(host)) == ("NoAddressForNat", None)
+    heard(agent, bgp=BGP)
+    assert (await agent.converge(veiled, passes=2)).holds
+    tap = desired.tap_name(OWNER, "eth1")
+    assert elements(host, "nat4", "nat6") == {(tap, "100.87.0.11"), (tap, "fd87::11")}
+
+
+async def test_the_clouds_own_prefixes_follow_the_host_state_and_that_is_nobodys_doing() -> None:
+    host, agent = await running()
+    await agent.filters.whole()
+    assert elements(host, "cloud4", "cloud6") == {("10.77.0.0/24", "")}
+    heard(agent, pools=["10.77.0.0/24", "10.79.0.0/24", "fd77::/64"])
+    await agent.filters.whole()
+    assert elements(host, "cloud4", "cloud6") == {("10.77.0.0/24", ""), ("10.79.0.0/24", ""), ("fd77::/64", "")}
+    assert host.put_back == []
+
+
+def state(host: Host) -> object:
+    """What the guest was seen doing; None where there is none."""
+    guest = host.machine.guests.get(OWNER)
+    return None if guest is None else guest.state

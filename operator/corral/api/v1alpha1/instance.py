@@ -85,6 +85,9 @@ class InstanceInterface(schema.Model):
     search_domains: Annotated[tuple[schema.ObjectName, ...], pydantic.Field(max_length=8)] = ()
     """Search domains that the guest is told."""
 
+    nat: bool = False
+    """Whether the guest is seen outside the cloud by the host's own address."""
+
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
             rule="self.addresses.all(address, isIP(address)) && self.dnsServers.all(address, isIP(address))",

@@ -26,6 +26,10 @@ class NetworkSpec(schema.Model):
     search_domains: Annotated[tuple[schema.ObjectName, ...], pydantic.Field(max_length=8)] = ()
     """Domains in which guests look up short names."""
 
+    nat: bool = False
+    """Whether guests are seen outside the cloud by an address of their host, which must speak BGP: for addresses that
+    nobody outside has a route to. Within the cloud's own pools guests keep theirs."""
+
     rules: ClassVar[tuple[schema.Rule, ...]] = (
         schema.Rule(
             rule="self.dnsServers.all(server, isIP(server))",
