@@ -26,7 +26,7 @@ demo-down: ## Take the demo down; nothing of it is left but the cache
 test: setup ## Run every test: checks, units, contracts, API and lab
 	@$(MAKE) --no-print-directory lint
 	@$(AS_ROOT) $(BIN)/corral lab prepare
-	@$(AS_ROOT) $(BIN)/pytest --durations=20 --durations-min=0.5 tests
+	@$(AS_ROOT) scripts/test
 
 .PHONY: test-lab
 test-lab: setup ## Run the lab's tests that match K=… on a lab left running in .lab-test
