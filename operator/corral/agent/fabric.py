@@ -16,7 +16,6 @@ import structlog
 
 from corral import kube
 from corral.agent.host import HOST_STATES
-from corral.agent.kept import Kept, NotKept
 from corral.agent.rooms import Rooms
 from corral.agent.settle import Account, settle
 from corral.api import objects
@@ -50,11 +49,10 @@ class Calls:
 class Fabric:
     """The BGP room of one host. `state` is what the host was known to be at the process's start."""
 
-    def __init__(self, made: Rooms, state: host.HostStateSpec, kept: Kept, calls: Calls) -> None:
+    def __init__(self, made: Rooms, state: host.HostStateSpec, calls: Calls) -> None:
         self._bgp = made.bgp
         self._routing = made.routing
         self._state = state
-        self._kept = kept
         self._calls = calls
         self._changed = asyncio.Event()
         self._held: host.HostStateSpec | None = None
@@ -105,10 +103,6 @@ class Fabric:
 
     async def _look(self) -> float:
         state = self._said = self._state
-        try:
-            await self._kept.keep_host(state)
-        except NotKept as error:
-            log.warning("the host's state is not kept for a time without API server", why=str(error))
         if state.bgp is None:
             await self._fall_silent()
             return SLOW

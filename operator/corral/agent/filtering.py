@@ -72,10 +72,12 @@ class Filter:
         if key.plural != host.HOST_STATE.kind.plural or new is None:
             return
         with contextlib.suppress(objects.NotUnderstood):
-            before = self._announced, self._shared
-            self._state = objects.parsed(new, host.HostStateSpec, host.HostStateStatus).spec
-            if (self._announced, self._shared) != before:
-                self.wake()
+            spec = objects.parsed(new, host.HostStateSpec, host.HostStateStatus).spec
+            # Things of another Host or Cloud are not this process's to touch.
+            if (spec.cloud, spec.host) == (self._state.cloud, self._state.host):
+                before, self._state = (self._announced, self._shared), spec
+                if (self._announced, self._shared) != before:
+                    self.wake()
 
     def wake(self) -> None:
         """Have the whole looked at anew."""

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import functools
 import pathlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,42 +172,43 @@ class _Agent:
         self._history = history.History(api, known, settings.namespace)
         self._sync = Sync(api, known, self._history, self._queue, report)
         self.fetches = Fetches(made.images, self._sync.changed, clock.monotonic)
-        self._filter = Filter(
-            made.firewall,
-            lambda: (obj for _, obj in known.all(INSTANCES.plural)),
-            kept,
-            state,
-            lambda: counted.drift.labels("firewall").inc(),
-        )
-        known.listen(self._filter.took)
-        calls = Calls(
-            tell=lambda: self._queue.add(report),
-            put_back=lambda room: counted.drift.labels(room).inc(),
+        everyone = functools.partial(_everyone, known)
+        self._filter = Filter(made.firewall, everyone, kept, state, lambda: self._put_back("firewall"))
+        calls = Calls(tell=lambda: self._queue.add(report), put_back=self._put_back, clock=clock.monotonic)
+        self._fabric = Fabric(made, state, calls)
+        for took in (self._filter.took, self._fabric.took):
+            known.listen(took)
+        told = guest.Calls(
             clock=clock.monotonic,
+            read_secret=userdata.reader(api, settings.namespace),
+            put_back=self._put_back,
+            announces=self._fabric.announces,
         )
-        self._fabric = Fabric(made, state, kept, calls)
-        known.listen(self._fabric.took)
-        guests = Guests(
-            made,
-            marks,
-            self.fetches,
-            self._filter,
-            guest.Calls(
-                clock=clock.monotonic,
-                read_secret=userdata.reader(api, settings.namespace),
-                put_back=calls.put_back,
-                announces=self._fabric.announces,
-            ),
-        )
+        guests = Guests(made, marks, self.fetches, self._filter, told)
         self._instances = Instances(api, known, guests, kept, settings.host, clock)
-        identity = Identity(settings.host, corral.version())
-        self._blocks = Blocks(made.routing, known, counted.drift.labels("routing").inc)
-        marked = host.Marks(cloud=state.cloud, host=state.host)
-        fabric = self._fabric
-        machine = Machine(made, self.fetches, kept, self._blocks, marked, lambda: fabric.report, fabric.heed)
-        self._host = HostStates(api, known, machine, identity, clock, self._sync.sweep)
+        self._blocks = Blocks(made.routing, known, lambda: self._put_back("routing"))
+        self._host = HostStates(
+            api, known, self._machine(), Identity(settings.host, corral.version()), clock, self._sync.sweep
+        )
         self._listed: asyncio.Queue[kube.Collection] = asyncio.Queue()
         self._lease = Lease(api, self._history, settings.namespace, settings.host, clock.now)
+
+    def _machine(self) -> Machine:
+        """What the HostState tells of, and is heeded by."""
+        fabric, state = self._fabric, self._state
+        return Machine(
+            self._rooms,
+            self.fetches,
+            self._kept,
+            self._blocks,
+            host.Marks(cloud=state.cloud, host=state.host),
+            lambda: fabric.report,
+            fabric.heed,
+        )
+
+    def _put_back(self, room: str) -> None:
+        """Count that something in this room was put back that somebody had changed."""
+        self._metrics.drift.labels(room).inc()
 
     async def run(self, stop: asyncio.Event) -> None:
         if not await _first(stop, self._prepare):
@@ -297,6 +299,10 @@ class _Agent:
         # A host has one HostState, and asks for it before it believes that it is gone.
         if where == INSTANCES:
             await self._sync.sweep()
+
+
+def _everyone(known: store.Store) -> Iterator[kube.Object]:
+    return (obj for _, obj in known.all(INSTANCES.plural))
 
 
 async def _first(stop: asyncio.Event, ask: Callable[[], Awaitable[Any]]) -> Any:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import pathlib
 from typing import Any
 
 import pytest
 
-from corral.agent import fabric, kept
+from corral.agent import fabric
 from corral.api.v1alpha1 import host
 from corral.conclude import fabric as conclude
 from corral_drivers import errors
@@ -42,16 +41,15 @@ def state(**changes: Any) -> host.HostStateSpec:
 class Agent:
     """One process's fabric on a simulated host, with what it told."""
 
-    def __init__(self, folder: pathlib.Path, machine: simulated_host.Host, spec: host.HostStateSpec) -> None:
+    def __init__(self, machine: simulated_host.Host, spec: host.HostStateSpec) -> None:
         self.machine = machine
-        self.kept = kept.Kept(str(folder))
         self.reports: list[conclude.Found | None] = []
         calls = fabric.Calls(
             tell=lambda: self.reports.append(self.fabric.report),
             put_back=machine.put_back.append,
             clock=lambda: machine.now,
         )
-        self.fabric = fabric.Fabric(machine.rooms(), spec, self.kept, calls)
+        self.fabric = fabric.Fabric(machine.rooms(), spec, calls)
 
     def hears(self, spec: host.HostStateSpec) -> None:
         """The store takes in a HostState."""
@@ -67,10 +65,8 @@ def machine() -> simulated_host.Host:
     return made
 
 
-async def test_what_the_host_state_says_is_announced_and_told_once(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_what_the_host_state_says_is_announced_and_told_once(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     assert agent.fabric.report == conclude.UNSEEN
     assert await agent.fabric.look() == fabric.SLOW
     (report,) = agent.reports
@@ -87,10 +83,8 @@ async def test_what_the_host_state_says_is_announced_and_told_once(
     assert machine.put_back == []
 
 
-async def test_what_is_not_said_yet_is_not_announced_and_can_be_waited_for(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
-    agent = Agent(tmp_path, machine, state(blocks=[]))
+async def test_what_is_not_said_yet_is_not_announced_and_can_be_waited_for(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state(blocks=[]))
     assert await agent.fabric.announces("10.77.0.5") is False
     await agent.fabric.heed()
     assert await agent.fabric.announces("10.77.0.5") is False
@@ -102,14 +96,12 @@ async def test_what_is_not_said_yet_is_not_announced_and_can_be_waited_for(
     await agent.fabric.heed()
     machine.now += fabric.ASKED_EVERY
     assert await agent.fabric.announces("10.77.0.5") is False
-    without = Agent(tmp_path, machine, state(bgp=None))
+    without = Agent(machine, state(bgp=None))
     assert await without.fabric.announces("10.77.0.5") is None
 
 
-async def test_what_is_announced_and_is_not_here_is_told_at_the_second_look(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_what_is_announced_and_is_not_here_is_told_at_the_second_look(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     await agent.fabric.look()
     await agent.fabric.look()
     # The kernel's route of 10.77.0.200 is not the routing room's.
@@ -121,21 +113,19 @@ async def test_what_is_announced_and_is_not_here_is_told_at_the_second_look(
     assert len(agent.reports) == 3
 
 
-async def test_a_guest_that_is_here_is_no_stray(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+async def test_a_guest_that_is_here_is_no_stray(machine: simulated_host.Host) -> None:
     machine.links.put("tap0", link.Interface(7, "", 1500, ""))
     made = machine.rooms()
     await made.routing.apply(routing_plan.SetRoute(routing.Route("10.77.0.200/32", "tap0")))
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     for _ in range(3):
         await agent.fabric.look()
     assert len(agent.reports) == 1
 
 
-async def test_it_looks_often_until_every_session_is_there(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
+async def test_it_looks_often_until_every_session_is_there(machine: simulated_host.Host) -> None:
     machine.bgp.answers = lambda name: name == "up1"
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     assert await agent.fabric.look() == fabric.QUICK
     assert conclude.fact(agent.reports[-1] or conclude.UNSEEN, ()).reason == "NeighborsMissing"
     machine.bgp.answers = lambda _: True
@@ -143,12 +133,12 @@ async def test_it_looks_often_until_every_session_is_there(
     assert len(agent.reports) == 2
 
 
-async def test_numbers_of_prefixes_are_told_once_a_minute(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+async def test_numbers_of_prefixes_are_told_once_a_minute(machine: simulated_host.Host) -> None:
     routes = ["10.77.0.0/26"]
     machine.bgp.kernel = lambda: routes
     machine.links.put("tap0", link.Interface(7, "", 1500, ""))
     guests = machine.rooms().routing
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     await agent.fabric.look()
     for number in range(70, 100):
         routes.append(f"10.77.0.{number}/32")
@@ -158,14 +148,12 @@ async def test_numbers_of_prefixes_are_told_once_a_minute(tmp_path: pathlib.Path
     assert len(agent.reports) == 3
 
 
-async def test_a_change_of_blocks_is_taken_up_at_once(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_a_change_of_blocks_is_taken_up_at_once(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     task = asyncio.create_task(agent.fabric.keep())
     agent.hears(state(blocks=["10.77.0.128/26"]))
     async with asyncio.timeout(5):
         while ("ip prefix-list corral-export-4 seq 20 permit 10.77.0.128/26",) not in machine.bgp.running["bgpd"]:
-            await asyncio.sleep(0.01)
-        while (told := agent.kept.host()) is None or told.blocks != ("10.77.0.128/26",):
             await asyncio.sleep(0.01)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -173,35 +161,28 @@ async def test_a_change_of_blocks_is_taken_up_at_once(tmp_path: pathlib.Path, ma
     assert machine.put_back == []
 
 
-async def test_what_is_of_another_host_changes_nothing(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_what_is_of_another_host_changes_nothing(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     await agent.fabric.look()
     agent.hears(state(host="other", blocks=[]))
     assert await agent.fabric.look() == fabric.SLOW
     assert ("ip prefix-list corral-export-4 seq 20 permit 10.77.0.0/26",) in machine.bgp.running["bgpd"]
-    told = agent.kept.host()
-    assert told is not None
-    assert told.host == simulated_host.HOST
 
 
-async def test_what_somebody_changed_is_put_back_and_counted(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_what_somebody_changed_is_put_back_and_counted(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     await agent.fabric.look()
     machine.bgp.give("bgpd", ("ip prefix-list corral-export-4 seq 1 permit 0.0.0.0/0",))
     await agent.fabric.look()
     assert machine.put_back == ["bgp"]
-    await Agent(tmp_path, machine, state(blocks=[])).fabric.look()
+    await Agent(machine, state(blocks=[])).fabric.look()
     assert machine.put_back == ["bgp"], "a new agent can't tell a hand from a reboot"
 
 
 @pytest.mark.parametrize("daemon", ["zebra", "bgpd"])
-async def test_without_frr_the_host_says_so_and_tries_again(
-    tmp_path: pathlib.Path, machine: simulated_host.Host, daemon: str
-) -> None:
+async def test_without_frr_the_host_says_so_and_tries_again(machine: simulated_host.Host, daemon: str) -> None:
     gone = machine.bgp.running.pop(daemon)
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     assert await agent.fabric.look() == fabric.RETRY
     fact = conclude.fact(agent.fabric.report or conclude.UNSEEN, ())
     assert (fact.status, fact.reason, daemon in fact.detail) == ("False", "FrrUnavailable", True)
@@ -211,10 +192,10 @@ async def test_without_frr_the_host_says_so_and_tries_again(
     assert conclude.fact(agent.fabric.report or conclude.UNSEEN, ()).reason == "FabricConnected"
 
 
-async def test_a_foreign_configuration_is_left_until_told(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+async def test_a_foreign_configuration_is_left_until_told(machine: simulated_host.Host) -> None:
     foreign = ("router bgp 64999",)
     machine.bgp.give("bgpd", foreign)
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     assert await agent.fabric.look() == fabric.SLOW
     assert conclude.fact(agent.fabric.report or conclude.UNSEEN, ()).reason == "FrrForeign"
     assert machine.bgp.running == {"zebra": {}, "bgpd": {foreign: None}}
@@ -224,10 +205,8 @@ async def test_a_foreign_configuration_is_left_until_told(tmp_path: pathlib.Path
     assert machine.put_back == []
 
 
-async def test_who_falls_silent_takes_back_what_is_ours_alone(
-    tmp_path: pathlib.Path, machine: simulated_host.Host
-) -> None:
-    agent = Agent(tmp_path, machine, state())
+async def test_who_falls_silent_takes_back_what_is_ours_alone(machine: simulated_host.Host) -> None:
+    agent = Agent(machine, state())
     await agent.fabric.look()
     agent.hears(state(bgp=None))
     assert await agent.fabric.look() == fabric.SLOW
@@ -239,18 +218,18 @@ async def test_who_falls_silent_takes_back_what_is_ours_alone(
     assert machine.bgp.running["bgpd"] == {("router bgp 64999",): None}
 
 
-async def test_a_host_without_bgp_and_without_frr_is_well(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+async def test_a_host_without_bgp_and_without_frr_is_well(machine: simulated_host.Host) -> None:
     machine.bgp.running.clear()
-    agent = Agent(tmp_path, machine, state(bgp=None))
+    agent = Agent(machine, state(bgp=None))
     assert await agent.fabric.look() == fabric.SLOW
     assert agent.reports == []
     assert await agent.fabric.announces("10.77.0.5") is None
 
 
-async def test_a_step_that_fails_is_said_and_taken_again(tmp_path: pathlib.Path, machine: simulated_host.Host) -> None:
+async def test_a_step_that_fails_is_said_and_taken_again(machine: simulated_host.Host) -> None:
     failure = errors.Unavailable(Cause.FAILED, "bgpd refuses 'timers bgp 3 9'")
     machine.fail_at = lambda step: failure if isinstance(step, Configure) else None
-    agent = Agent(tmp_path, machine, state())
+    agent = Agent(machine, state())
     assert await agent.fabric.look() == fabric.RETRY
     assert conclude.fact(agent.fabric.report or conclude.UNSEEN, ()).reason == "FrrRefuses"
     machine.fail_at = simulated_host.nothing_fails
