@@ -190,7 +190,7 @@ def outside() -> Iterator[str]:
         thread.join()
 
 
-def test_nat_hides_a_guest_outside_and_not_from_other_guests(site: Site, outside: str) -> None:
+def test_nat_hides_a_guest_outside_and_guests_still_talk(site: Site, outside: str) -> None:
     cloud = site.any
     spec = {"poolRefs": [{"name": POOL}], "nat": True}
     network = {
